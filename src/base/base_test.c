@@ -1,0 +1,135 @@
+/* base: bytes, buffers, errors, the log's masking. */
+#include "buf.h"
+#include "bytes.h"
+#include "clock.h"
+#include "error.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static void test_bytes_cut_and_word(void **state)
+{
+    struct bytes rest = BYTES("a,bc,,d");
+    struct bytes words = BYTES("  one\ttwo  ");
+
+    assert_true(bytes_eq(bytes_cut(&rest, ','), BYTES("a")));
+    assert_true(bytes_eq(bytes_cut(&rest, ','), BYTES("bc")));
+    assert_true(bytes_eq(bytes_cut(&rest, ','), BYTES("")));
+    assert_true(bytes_eq(bytes_cut(&rest, ','), BYTES("d")));
+    assert_int_equal(rest.n, 0);
+    assert_true(bytes_eq(bytes_word(&words, " \t"), BYTES("one")));
+    assert_true(bytes_eq(bytes_word(&words, " \t"), BYTES("two")));
+    assert_int_equal(bytes_word(&words, " \t").n, 0);
+}
+
+static void test_bytes_to_u64(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t max;
+        bool good;
+        uint64_t value;
+    } cases[] = {
+        {"0", 10, true, 0},
+        {"10", 10, true, 10},
+        {"11", 10, false, 0},
+        {"", 10, false, 0},
+        {"-1", 10, false, 0},
+        {"1x", 10, false, 0},
+        {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+        {"18446744073709551616", UINT64_MAX, false, 0},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t value = 0;
+
+        assert_int_equal(bytes_to_u64(bytes_of(cases[i].text), cases[i].max, &value), cases[i].good);
+        assert_true(value == cases[i].value);
+    }
+}
+
+static void test_buf_grows_and_stays_terminated(void **state)
+{
+    struct buf b = {0};
+
+    for (int i = 0; i < 1000; i++)
+        buf_addf(&b, "%d,", i);
+    assert_int_equal(strlen(b.p), b.n);
+    assert_int_equal(b.n, 10 * 2 + 90 * 3 + 900 * 4);
+    buf_drop(&b, 2);
+    assert_memory_equal(b.p, "1,2,", 4);
+    buf_cut(&b, 3);
+    assert_string_equal(buf_text(&b), "1,2");
+    buf_deinit(&b);
+    assert_string_equal(buf_text(&b), "");
+}
+
+static void test_error_context_is_prepended(void **state)
+{
+    struct error *e = error_prepend(error_errno(ENOSPC, "write"), "queue file %s", "X");
+
+    assert_string_equal(e->text, "queue file X: write: No space left on device");
+    assert_int_equal(e->kind, ERROR_TEMP);
+    assert_int_equal(e->code, ENOSPC);
+    error_free(&e);
+    assert_null(error_prepend(NULL, "nothing"));
+}
+
+static char last_line[4096];
+
+static void take(const char *line, void *arg)
+{
+    snprintf(last_line, sizeof(last_line), "%s", line);
+}
+
+static void test_log_masks_what_could_start_a_line(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"a\r\nb", "a??b"},
+        {"tab\there", "tab?here"},
+        {"\x1b[31m", "?[31m"},
+        {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
+        {"\xff\xfe", "??"},
+        {"\xc3", "?"},
+        {"\xc2\x9b" "1m", "??1m"},
+        {"\xed\xa0\x80", "???"},
+    };
+
+    log_capture(take, NULL);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        log_info("%s", cases[i].in);
+        assert_string_equal(last_line, cases[i].out);
+    }
+    log_warn("disk %d", 1);
+    assert_string_equal(last_line, "warning: disk 1");
+    log_capture(NULL, NULL);
+}
+
+static void test_mail_date(void **state)
+{
+    setenv("TZ", "UTC", 1);
+    tzset();
+    assert_string_equal(clock_mail_date(951782400), "Tue, 29 Feb 2000 00:00:00 +0000 (UTC)");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes_cut_and_word),
+        cmocka_unit_test(test_bytes_to_u64),
+        cmocka_unit_test(test_buf_grows_and_stays_terminated),
+        cmocka_unit_test(test_error_context_is_prepended),
+        cmocka_unit_test(test_log_masks_what_could_start_a_line),
+        cmocka_unit_test(test_mail_date),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

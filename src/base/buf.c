@@ -1,0 +1,82 @@
+/* A growing run of bytes. See buf.h. */
+#include "buf.h"
+
+#include "mem.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void buf_reserve(struct buf *b, size_t more)
+{
+    size_t room = b->room ? b->room : 64;
+
+    if (b->room - b->n > more) /* one byte is kept for the NUL */
+        return;
+    while (room - b->n <= more)
+        room *= 2;
+    b->p = mem_realloc(b->p, room);
+    b->room = room;
+}
+
+void buf_add(struct buf *b, struct bytes text)
+{
+    buf_reserve(b, text.n);
+    if (text.n > 0)
+        memcpy(b->p + b->n, text.p, text.n);
+    b->n += text.n;
+    b->p[b->n] = '\0';
+}
+
+void buf_addc(struct buf *b, char c)
+{
+    buf_add(b, bytes(&c, 1));
+}
+
+void buf_adds(struct buf *b, const char *text)
+{
+    buf_add(b, bytes_of(text));
+}
+
+void buf_addf(struct buf *b, const char *fmt, ...)
+{
+    va_list args, again;
+    int n;
+
+    va_start(args, fmt);
+    va_copy(again, args);
+    buf_reserve(b, 0);
+    n = vsnprintf(b->p + b->n, b->room - b->n, fmt, args);
+    assert(n >= 0);
+    if ((size_t)n >= b->room - b->n) {
+        buf_reserve(b, (size_t)n);
+        vsnprintf(b->p + b->n, b->room - b->n, fmt, again);
+    }
+    b->n += (size_t)n;
+    va_end(again);
+    va_end(args);
+}
+
+void buf_cut(struct buf *b, size_t n)
+{
+    if (n >= b->n)
+        return;
+    b->n = n;
+    b->p[n] = '\0';
+}
+
+void buf_drop(struct buf *b, size_t n)
+{
+    if (n > b->n)
+        n = b->n;
+    if (n == 0)
+        return;
+    memmove(b->p, b->p + n, b->n - n + 1);
+    b->n -= n;
+}
+
+void buf_deinit(struct buf *b)
+{
+    free(b->p);
+    *b = (struct buf){0};
+}
