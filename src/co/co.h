@@ -31,7 +31,7 @@ struct co;
 
 /* The loop of this process. threads: size of the thread pool for co_work(). Once, before anything else here. */
 void co_init(unsigned threads);
-/* After fork(): the child's loop, with none of the parent's coroutines. */
+/* After fork() on the main stack: the child's loop, with none of the parent's coroutines. */
 void co_init_child(unsigned threads);
 /* Runs until co_stop(), or until no coroutine is left. */
 void co_run(void);
@@ -59,6 +59,9 @@ bool co_is_cancelled(void);                     /* the running coroutine */
 /* While shielded, waits of the running coroutine ignore cancellation (their deadlines still count): clean-up that
  * must talk or write. Nests. */
 void co_shield(bool on);
+
+/* Runs fn(arg) at once on the main stack, which is large, and returns; fn may not wait. For deep library calls. */
+void co_call_on_main(void (*fn)(void *arg), void *arg);
 
 /* Gives the untouched part of the running coroutine's stack back to the system; for one that will wait long. */
 void co_trim_stack(void);

@@ -1,0 +1,491 @@
+/*
+ * The scheduler: who is ready, who waits, until when. See co.h.
+ *
+ * Wakes only put a coroutine on the ready list; the list is run in two places of the loop's turn, after timers and
+ * after events (libuv's prepare and check), so a coroutine is never resumed from inside another. The log's gathered lines
+ * are written just before the loop may sleep.
+ */
+#include "co.h"
+
+#include "clock.h"
+#include "co_stack.h"
+#include "co_uv.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+enum { NAME_SIZE = 64, POOL_LIMIT = 4096 };
+
+struct co {
+    struct co_context context;
+    struct co *next;            /* in the ready list or the pool */
+    struct co *all_prev, *all_next;
+    void (*fn)(void *arg);
+    void *arg;
+    uv_timer_t timer;           /* armed lazily: it may fire before the present wait's deadline, never after */
+    uint64_t timer_due;
+    uint64_t deadline;
+    uint64_t waiting_since;
+    const char *label;          /* what it waits for; NULL: it does not wait */
+    enum co_end end;            /* how the present wait ends */
+    int shields;
+    bool is_ready, is_woken, is_cancelled, is_started;
+    char name[NAME_SIZE];
+};
+
+static struct {
+    uv_loop_t *loop;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle;             /* active while somebody is ready, so that the loop does not sleep */
+    struct co_context main;
+    struct co *running;
+    struct co *ready, *ready_last;
+    struct co *all;
+    struct co *pool;
+    size_t count, pooled;
+    void (*main_call)(void *arg);
+    void *main_arg;
+} the;
+
+/* ---- life ---- */
+
+static void destroy(uv_handle_t *handle)
+{
+    struct co *co = handle->data;
+    struct co_context context = co->context;
+
+    co_stack_unmap(&context);
+}
+
+static void release(struct co *co)
+{
+    if (the.pooled < POOL_LIMIT) {
+        LL_PREPEND(the.pool, co);
+        the.pooled++;
+        return;
+    }
+    uv_close((uv_handle_t *)&co->timer, destroy);
+}
+
+static void finish(struct co *co)
+{
+    DL_DELETE2(the.all, co, all_prev, all_next);
+    uv_timer_stop(&co->timer);
+    the.count--;
+    release(co);
+    if (the.count == 0)
+        uv_stop(the.loop);
+}
+
+/* Everything that ever runs on one stack: one coroutine after another. */
+static void run_on_stack(void *arg)
+{
+    struct co *co = arg;
+
+    for (;;) {
+        co->fn(co->arg);
+        co->fn = NULL;
+        co_stack_switch(&co->context, &the.main);
+    }
+}
+
+static void resume(struct co *co)
+{
+    bool is_first = !co->is_started;
+
+    the.running = co;
+    co->is_started = true;
+    if (is_first)
+        co_stack_start(&the.main, &co->context, run_on_stack, co);
+    else
+        co_stack_switch(&the.main, &co->context);
+    while (the.main_call != NULL) {
+        void (*call)(void *arg) = the.main_call;
+
+        the.main_call = NULL;
+        call(the.main_arg);
+        co_stack_switch(&the.main, &co->context);
+    }
+    the.running = NULL;
+    if (co->fn == NULL)
+        finish(co);
+}
+
+void co_call_on_main(void (*fn)(void *arg), void *arg)
+{
+    if (the.running == NULL) {
+        fn(arg);
+        return;
+    }
+    the.main_call = fn;
+    the.main_arg = arg;
+    co_stack_switch(&the.running->context, &the.main);
+}
+
+/* ---- the ready list ---- */
+
+static void nothing(uv_idle_t *idle)
+{
+}
+
+static void make_ready(struct co *co)
+{
+    co->is_ready = true;
+    co->next = NULL;
+    if (the.ready == NULL)
+        the.ready = co;
+    else
+        the.ready_last->next = co;
+    the.ready_last = co;
+    if (!uv_is_active((uv_handle_t *)&the.idle))
+        uv_idle_start(&the.idle, nothing);
+}
+
+/* Those that are ready now; who becomes ready meanwhile runs after the loop has looked at its descriptors. */
+static void run_ready(void)
+{
+    struct co *last = the.ready_last;
+
+    while (the.ready != NULL) {
+        struct co *co = the.ready;
+
+        the.ready = co->next;
+        if (the.ready == NULL)
+            the.ready_last = NULL;
+        co->is_ready = false;
+        resume(co);
+        if (co == last)
+            break;
+    }
+    if (the.ready == NULL)
+        uv_idle_stop(&the.idle);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    run_ready();
+    log_flush();
+}
+
+static void on_check(uv_check_t *check)
+{
+    run_ready();
+}
+
+/* ---- the loop ---- */
+
+static void open_loop(unsigned threads)
+{
+    char number[16];
+
+    snprintf(number, sizeof(number), "%u", threads);
+    setenv("UV_THREADPOOL_SIZE", number, 1);
+    memset(&the, 0, sizeof(the));
+    the.loop = mem_malloc(sizeof(*the.loop));
+    if (uv_loop_init(the.loop) != 0)
+        log_fatal("cannot make an event loop: %s", strerror(errno));
+    uv_prepare_init(the.loop, &the.prepare);
+    uv_prepare_start(&the.prepare, on_prepare);
+    uv_check_init(the.loop, &the.check);
+    uv_check_start(&the.check, on_check);
+    uv_idle_init(the.loop, &the.idle);
+}
+
+void co_init(unsigned threads)
+{
+    open_loop(threads);
+}
+
+void co_init_child(unsigned threads)
+{
+    if (the.loop != NULL)
+        close(uv_backend_fd(the.loop));
+    open_loop(threads);
+}
+
+uv_loop_t *co_loop(void)
+{
+    return the.loop;
+}
+
+void co_run(void)
+{
+    if (the.count > 0)
+        uv_run(the.loop, UV_RUN_DEFAULT);
+    log_flush();
+}
+
+void co_stop(void)
+{
+    uv_stop(the.loop);
+}
+
+void co_deinit(void)
+{
+    struct co *co, *next;
+
+    LL_FOREACH_SAFE(the.pool, co, next)
+        uv_close((uv_handle_t *)&co->timer, destroy);
+    the.pool = NULL;
+    uv_close((uv_handle_t *)&the.prepare, NULL);
+    uv_close((uv_handle_t *)&the.check, NULL);
+    uv_close((uv_handle_t *)&the.idle, NULL);
+    uv_run(the.loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(the.loop) != 0)
+        log_panic("the event loop still has handles");
+    free(the.loop);
+    the.loop = NULL;
+    log_flush();
+}
+
+/* ---- coroutines ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+static struct co *take_stack(void)
+{
+    struct co_context context = {0};
+    struct co *co = the.pool;
+
+    if (co != NULL) {
+        LL_DELETE(the.pool, co);
+        the.pooled--;
+        return co;
+    }
+    co = co_stack_map(&context, sizeof(*co));
+    if (co == NULL)
+        return NULL;
+    memset(co, 0, sizeof(*co));
+    co->context = context;
+    uv_timer_init(the.loop, &co->timer);
+    co->timer.data = co;
+    return co;
+}
+
+struct co *co_spawn(void (*fn)(void *arg), void *arg, const char *name)
+{
+    struct co *co = take_stack();
+
+    if (co == NULL)
+        log_fatal("no memory for the stack of %s: %s", name, strerror(errno));
+    co->fn = fn;
+    co->arg = arg;
+    co->label = NULL;
+    co->shields = 0;
+    co->is_woken = co->is_cancelled = false;
+    snprintf(co->name, sizeof(co->name), "%s", name);
+    DL_APPEND2(the.all, co, all_prev, all_next);
+    the.count++;
+    make_ready(co);
+    return co;
+}
+
+struct co *co_self(void)
+{
+    return the.running;
+}
+
+const char *co_name(const struct co *co)
+{
+    return co ? co->name : "main";
+}
+
+void co_rename(const char *name)
+{
+    snprintf(the.running->name, sizeof(the.running->name), "%s", name);
+}
+
+size_t co_count(void)
+{
+    return the.count;
+}
+
+/* ---- waiting ---- */
+
+/* Never fires later than the deadline; starting a timer is dearer than letting an early one fire in vain. */
+static void arm_timer(struct co *co, uint64_t now)
+{
+    if (co->deadline == CO_NEVER)
+        return;
+    if (uv_is_active((uv_handle_t *)&co->timer) && co->timer_due <= co->deadline)
+        return;
+    co->timer_due = co->deadline;
+    uv_update_time(the.loop);
+    uv_timer_start(&co->timer, on_timer, co->deadline - now, 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct co *co = timer->data;
+    uint64_t now = clock_ms();
+
+    if (co->label == NULL || co->is_ready)
+        return;
+    if (co->deadline > now) {
+        arm_timer(co, now);
+        return;
+    }
+    co->end = CO_TIMEOUT;
+    make_ready(co);
+}
+
+static void need_coroutine(const char *label)
+{
+    if (the.running == NULL)
+        log_panic("waiting for %s outside a coroutine", label);
+}
+
+static void leave(struct co *co, const char *label, uint64_t now)
+{
+    co->label = label;
+    co->waiting_since = now;
+    co_stack_switch(&co->context, &the.main);
+    co->label = NULL;
+}
+
+co_fn enum co_end co_park(uint64_t deadline, const char *label)
+{
+    struct co *co = the.running;
+    uint64_t now = clock_ms();
+
+    need_coroutine(label);
+    if (co->is_cancelled && co->shields == 0)
+        return CO_CANCELLED;
+    if (co->is_woken) {
+        co->is_woken = false;
+        return CO_OK;
+    }
+    if (deadline <= now)
+        return CO_TIMEOUT;
+    co->deadline = deadline;
+    arm_timer(co, now);
+    leave(co, label, now);
+    return co->end;
+}
+
+void co_wake(struct co *co)
+{
+    if (co->label == NULL) {
+        co->is_woken = true;
+        return;
+    }
+    if (co->is_ready) {
+        if (co->end == CO_TIMEOUT)
+            co->end = CO_OK;
+        return;
+    }
+    co->end = CO_OK;
+    make_ready(co);
+}
+
+co_fn enum co_end co_sleep(uint64_t deadline, const char *label)
+{
+    enum co_end end;
+
+    do
+        end = co_park(deadline, label);
+    while (end == CO_OK);
+    return end == CO_TIMEOUT ? CO_OK : end;
+}
+
+co_fn void co_yield(void)
+{
+    struct co *co = the.running;
+
+    need_coroutine("yield");
+    make_ready(co);
+    co->end = CO_OK;
+    leave(co, "its turn", clock_ms());
+}
+
+void co_cancel(struct co *co)
+{
+    co->is_cancelled = true;
+    if (co->label == NULL || co->shields > 0)
+        return;
+    co->end = CO_CANCELLED;
+    if (!co->is_ready)
+        make_ready(co);
+}
+
+bool co_is_cancelled(void)
+{
+    return the.running->is_cancelled;
+}
+
+void co_shield(bool on)
+{
+    the.running->shields += on ? 1 : -1;
+}
+
+void co_trim_stack(void)
+{
+    need_coroutine("trimming its stack");
+    co_stack_trim(&the.running->context);
+}
+
+/* ---- mutex ---- */
+
+struct co_waiter {
+    struct co *co;
+    struct co_waiter *next;
+};
+
+co_fn enum co_end co_lock(struct co_mutex *m, uint64_t deadline, const char *label)
+{
+    struct co_waiter me = {.co = the.running};
+    enum co_end end = CO_OK;
+
+    need_coroutine(label);
+    if (m->owner == NULL) {
+        m->owner = me.co;
+        return CO_OK;
+    }
+    LL_APPEND(m->first, &me);
+    while (m->owner != me.co && end == CO_OK)
+        end = co_park(deadline, label);
+    if (m->owner == me.co)
+        return CO_OK; /* given to us, even if the deadline passed at the same moment; already off the list */
+    LL_DELETE(m->first, &me);
+    return end;
+}
+
+void co_unlock(struct co_mutex *m)
+{
+    struct co_waiter *first = m->first;
+
+    if (m->owner != the.running)
+        log_panic("%s unlocks a mutex of %s", co_name(the.running), co_name(m->owner));
+    m->owner = first ? first->co : NULL;
+    if (first != NULL) {
+        LL_DELETE(m->first, first);
+        co_wake(first->co);
+    }
+}
+
+/* ---- what everybody waits for ---- */
+
+void co_dump(void)
+{
+    uint64_t now = clock_ms();
+    struct co *co;
+
+    log_info("%zu coroutines", the.count);
+    DL_FOREACH2(the.all, co, all_next) {
+        if (co->label == NULL)
+            log_info("%s: running", co->name);
+        else if (co->deadline == CO_NEVER)
+            log_info("%s: waits for %s since %llu ms", co->name, co->label,
+                     (unsigned long long)(now - co->waiting_since));
+        else
+            log_info("%s: waits for %s since %llu ms, %lld ms more", co->name, co->label,
+                     (unsigned long long)(now - co->waiting_since), (long long)(co->deadline - now));
+    }
+}

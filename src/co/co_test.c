@@ -1,0 +1,433 @@
+/* co: order, waking, deadlines, cancellation, mutex, work on threads, the guard below each stack. */
+#include "clock.h"
+#include "co.h"
+#include "co_uv.h"
+#include "log.h"
+#include "mem.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char order[64];
+
+static void note(const char *text)
+{
+    strcat(order, text);
+}
+
+static uint64_t in_ms(uint64_t ms)
+{
+    return clock_ms() + ms;
+}
+
+static int start(void **state)
+{
+    order[0] = '\0';
+    co_init(2);
+    return 0;
+}
+
+static int end(void **state)
+{
+    co_deinit();
+    return 0;
+}
+
+static void yielder(void *arg)
+{
+    for (int i = 0; i < 3; i++) {
+        note(arg);
+        co_yield();
+    }
+}
+
+static void test_ready_run_in_order(void **state)
+{
+    co_spawn(yielder, (char[]){"a"}, "a");
+    co_spawn(yielder, (char[]){"b"}, "b");
+    co_spawn(yielder, (char[]){"c"}, "c");
+    co_run();
+    assert_string_equal(order, "abcabcabc");
+    assert_int_equal(co_count(), 0);
+}
+
+static void sleeper(void *arg)
+{
+    int ms = *(int *)arg;
+    char text[8];
+    uint64_t until = in_ms((uint64_t)ms);
+
+    assert_int_equal(co_sleep(until, "sleep"), CO_OK);
+    assert_true(clock_ms() >= until);
+    snprintf(text, sizeof(text), "%d.", ms);
+    note(text);
+}
+
+static void test_deadlines_end_in_time_order(void **state)
+{
+    int ms[] = {30, 10, 20};
+
+    for (int i = 0; i < 3; i++)
+        co_spawn(sleeper, &ms[i], "sleeper");
+    co_run();
+    assert_string_equal(order, "10.20.30.");
+}
+
+static enum co_end park_end;
+
+static void parker(void *arg)
+{
+    park_end = co_park(in_ms(*(uint64_t *)arg), "a wake");
+}
+
+static void waker(void *arg)
+{
+    co_wake(*(struct co **)arg);
+}
+
+static void canceller(void *arg)
+{
+    co_cancel(*(struct co **)arg);
+}
+
+static void test_park_ends(void **state)
+{
+    uint64_t long_wait = 5000, short_wait = 5;
+    struct co *co;
+
+    co = co_spawn(parker, &long_wait, "p");
+    co_spawn(waker, &co, "w");
+    co_run();
+    assert_int_equal(park_end, CO_OK);
+    co = co_spawn(parker, &long_wait, "p");
+    co_spawn(canceller, &co, "c");
+    co_run();
+    assert_int_equal(park_end, CO_CANCELLED);
+    co_spawn(parker, &short_wait, "p");
+    co_run();
+    assert_int_equal(park_end, CO_TIMEOUT);
+}
+
+static void early_parker(void *arg)
+{
+    co_yield(); /* the wake comes while we are ready, before we park */
+    park_end = co_park(in_ms(5000), "a wake that came before");
+}
+
+static void test_wake_before_park_is_kept_once(void **state)
+{
+    uint64_t before = clock_ms();
+    struct co *co = co_spawn(early_parker, NULL, "p");
+
+    co_wake(co);
+    co_run();
+    assert_int_equal(park_end, CO_OK);
+    assert_true(clock_ms() - before < 4000);
+}
+
+/* A long wait after a short one, and a short one after a long one: the lazily armed timer ends each in time. */
+static void mixed_waits(void *arg)
+{
+    uint64_t before = clock_ms();
+
+    assert_int_equal(co_park(in_ms(10), "short"), CO_TIMEOUT);
+    assert_int_equal(co_park(in_ms(40), "long"), CO_TIMEOUT);
+    co_wake(co_self());
+    assert_int_equal(co_park(in_ms(100000), "very long"), CO_OK);
+    assert_int_equal(co_park(in_ms(10), "short again"), CO_TIMEOUT);
+    assert_true(clock_ms() - before >= 60);
+    assert_true(clock_ms() - before < 10000);
+    note("done");
+}
+
+static void test_timer_is_rearmed(void **state)
+{
+    co_spawn(mixed_waits, NULL, "mixed");
+    co_run();
+    assert_string_equal(order, "done");
+}
+
+static void shielded(void *arg)
+{
+    co_shield(true);
+    assert_int_equal(co_sleep(in_ms(20), "clean-up"), CO_OK);
+    co_shield(false);
+    assert_true(co_is_cancelled());
+    assert_int_equal(co_sleep(in_ms(5000), "after"), CO_CANCELLED);
+    note("unwound");
+}
+
+static void test_shield_lets_cleanup_wait(void **state)
+{
+    struct co *co = co_spawn(shielded, NULL, "shielded");
+
+    co_spawn(canceller, &co, "c");
+    co_run();
+    assert_string_equal(order, "unwound");
+}
+
+static struct co_mutex mutex;
+
+static void locker(void *arg)
+{
+    if (co_lock(&mutex, in_ms(strcmp(arg, "t") == 0 ? 5 : 5000), "mutex") != CO_OK) {
+        note("-");
+        note(arg);
+        return;
+    }
+    note(arg);
+    co_sleep(in_ms(20), "holding");
+    co_unlock(&mutex);
+}
+
+static void test_mutex_is_given_in_order(void **state)
+{
+    memset(&mutex, 0, sizeof(mutex));
+    co_spawn(locker, (char[]){"a"}, "a");
+    co_spawn(locker, (char[]){"t"}, "t");
+    co_spawn(locker, (char[]){"b"}, "b");
+    co_spawn(locker, (char[]){"c"}, "c");
+    co_run();
+    assert_string_equal(order, "a-tbc");
+    assert_null(mutex.owner);
+}
+
+struct sum {
+    int value;
+    int sleep_ms;
+};
+static int freed;
+
+static int count_free(struct sum *s)
+{
+    freed++;
+    return 0;
+}
+
+static void add(void *arg)
+{
+    struct sum *s = arg;
+
+    usleep((useconds_t)s->sleep_ms * 1000);
+    s->value++;
+}
+
+static void worker(void *arg)
+{
+    struct sum *s = mem_new(NULL, struct sum);
+
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(co_work(add, s, in_ms(5000), "work"), CO_OK);
+    assert_int_equal(s->value, 10);
+    talloc_free(s);
+    note("w");
+}
+
+static void late_worker(void *arg)
+{
+    void *ctx = talloc_new(NULL);
+    struct sum *s = mem_new(ctx, struct sum);
+
+    s->sleep_ms = 100;
+    talloc_set_destructor(s, count_free);
+    assert_int_equal(co_work(add, s, in_ms(10), "work"), CO_TIMEOUT);
+    talloc_free(ctx); /* the job still owns s */
+    assert_int_equal(freed, 0);
+    for (int i = 0; i < 500 && freed == 0; i++)
+        co_sleep(in_ms(10), "the job's end");
+    assert_int_equal(freed, 1);
+    note("l");
+}
+
+static void test_work_on_threads(void **state)
+{
+    freed = 0;
+    co_spawn(worker, NULL, "worker");
+    co_run();
+    co_spawn(late_worker, NULL, "late");
+    co_run();
+    assert_string_equal(order, "wl");
+}
+
+struct pipe_end {
+    int fds[2];
+    struct co_fd watch;
+};
+
+static void on_watch_closed(struct co_fd *w)
+{
+    note("x");
+}
+
+static void pipe_reader(void *arg)
+{
+    struct pipe_end *p = arg;
+    char c;
+
+    co_fd_open(&p->watch, p->fds[0]);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(co_fd_wait(&p->watch, CO_READABLE, in_ms(5000), "a byte"), CO_OK);
+        assert_int_equal(read(p->fds[0], &c, 1), 1);
+        note("r");
+    }
+    assert_int_equal(co_fd_wait(&p->watch, CO_READABLE, in_ms(10), "nothing"), CO_TIMEOUT);
+    co_fd_close(&p->watch, on_watch_closed);
+    close(p->fds[0]);
+    co_sleep(in_ms(1), "the close callback");
+}
+
+static void pipe_writer(void *arg)
+{
+    struct pipe_end *p = arg;
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(write(p->fds[1], "x", 1), 1);
+        co_sleep(in_ms(2), "pause");
+    }
+}
+
+static void test_descriptor_wait(void **state)
+{
+    struct pipe_end p;
+
+    assert_int_equal(pipe(p.fds), 0);
+    co_spawn(pipe_reader, &p, "reader");
+    co_spawn(pipe_writer, &p, "writer");
+    co_run();
+    close(p.fds[1]);
+    assert_string_equal(order, "rrrx");
+}
+
+static void on_main(void *arg)
+{
+    volatile char big[1024 * 1024];
+
+    big[0] = 1;
+    big[sizeof(big) - 1] = 2;
+    *(int *)arg = big[0] + big[sizeof(big) - 1];
+}
+
+static void caller(void *arg)
+{
+    int result = 0;
+
+    co_call_on_main(on_main, &result);
+    assert_int_equal(result, 3);
+    co_trim_stack();
+    assert_int_equal(result, 3);
+    note("ok");
+}
+
+static void test_call_on_main_stack(void **state)
+{
+    co_spawn(caller, NULL, "caller");
+    co_run();
+    assert_string_equal(order, "ok");
+}
+
+static void many(void *arg)
+{
+    co_sleep(in_ms(5), "all");
+    ++*(int *)arg;
+}
+
+static void test_many_coroutines(void **state)
+{
+    int done = 0;
+
+    for (int i = 0; i < 5000; i++)
+        co_spawn(many, &done, "many");
+    co_run();
+    assert_int_equal(done, 5000);
+}
+
+static int deep(int n)
+{
+    volatile char frame[1024];
+
+    frame[0] = (char)n;
+    return n == 0 ? frame[0] : deep(n - 1) + frame[0];
+}
+
+static void digger(void *arg)
+{
+    deep(1000);
+}
+
+/* The guard page turns an overflow into a signal instead of a neighbour's changed memory. */
+static void test_overflow_hits_the_guard(void **state)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        struct rlimit none = {0, 0};
+
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGSEGV, SIG_DFL);
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(0);
+        co_init_child(1);
+        co_spawn(digger, NULL, "digger");
+        co_run();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static char dumped[512];
+
+static void take(const char *line, void *arg)
+{
+    strncat(dumped, line, sizeof(dumped) - strlen(dumped) - 2);
+    strcat(dumped, "\n");
+}
+
+static void dumper(void *arg)
+{
+    log_capture(take, NULL);
+    co_dump();
+    log_capture(NULL, NULL);
+}
+
+static void test_dump_names_what_each_waits_for(void **state)
+{
+    uint64_t wait = 50;
+
+    co_spawn(parker, &wait, "patient");
+    co_spawn(dumper, NULL, "dumper");
+    co_run();
+    assert_non_null(strstr(dumped, "2 coroutines"));
+    assert_non_null(strstr(dumped, "patient: waits for a wake since"));
+    assert_non_null(strstr(dumped, "dumper: running"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_ready_run_in_order, start, end),
+        cmocka_unit_test_setup_teardown(test_deadlines_end_in_time_order, start, end),
+        cmocka_unit_test_setup_teardown(test_park_ends, start, end),
+        cmocka_unit_test_setup_teardown(test_wake_before_park_is_kept_once, start, end),
+        cmocka_unit_test_setup_teardown(test_timer_is_rearmed, start, end),
+        cmocka_unit_test_setup_teardown(test_shield_lets_cleanup_wait, start, end),
+        cmocka_unit_test_setup_teardown(test_mutex_is_given_in_order, start, end),
+        cmocka_unit_test_setup_teardown(test_work_on_threads, start, end),
+        cmocka_unit_test_setup_teardown(test_descriptor_wait, start, end),
+        cmocka_unit_test_setup_teardown(test_call_on_main_stack, start, end),
+        cmocka_unit_test_setup_teardown(test_many_coroutines, start, end),
+        cmocka_unit_test_setup_teardown(test_dump_names_what_each_waits_for, start, end),
+        cmocka_unit_test(test_overflow_hits_the_guard),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
