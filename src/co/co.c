@@ -20,7 +20,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum { NAME_SIZE = 64, POOL_LIMIT = 4096 };
+enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4 };
 
 struct co {
     struct co_context context;
@@ -148,8 +148,7 @@ static void make_ready(struct co *co)
         uv_idle_start(&the.idle, nothing);
 }
 
-/* Those that are ready now; who becomes ready meanwhile runs after the loop has looked at its descriptors. */
-static void run_ready(void)
+static void run_round(void)
 {
     struct co *last = the.ready_last;
 
@@ -164,6 +163,13 @@ static void run_ready(void)
         if (co == last)
             break;
     }
+}
+
+/* Those that are ready, and those whom they made ready, a few times over: then the loop must look at its descriptors. */
+static void run_ready(void)
+{
+    for (int round = 0; round < READY_ROUNDS && the.ready != NULL; round++)
+        run_round();
     if (the.ready == NULL)
         uv_idle_stop(&the.idle);
 }

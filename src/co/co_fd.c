@@ -37,6 +37,7 @@ static void on_event(uv_poll_t *poll, int status, int events)
             w->reader = NULL;
         } else {
             keep &= ~UV_READABLE;
+            w->has_input = true;
         }
     }
     if (events & UV_WRITABLE) {
@@ -58,6 +59,7 @@ void co_fd_open(struct co_fd *w, int fd)
     w->reader = w->writer = NULL;
     w->armed = 0;
     w->is_open = true;
+    w->has_input = false;
     w->peer_left = false;
 }
 
@@ -86,6 +88,8 @@ co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, cons
     if (*place != NULL)
         log_panic("%s and %s both wait for one descriptor", co_name(*place), co_name(co_self()));
     *place = co_self();
+    if (event == CO_READABLE)
+        w->has_input = false;
     arm(w, w->armed | (event == CO_READABLE ? UV_READABLE | (w->peer_left ? 0 : UV_DISCONNECT) : UV_WRITABLE));
     while (*place != NULL && end == CO_OK)
         end = co_park(deadline, label);
@@ -93,9 +97,4 @@ co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, cons
         return CO_OK;
     *place = NULL;
     return end;
-}
-
-bool co_fd_peer_left(struct co_fd *w)
-{
-    return w->peer_left;
 }

@@ -24,6 +24,7 @@ struct co_fd {
     struct co *writer;
     int armed;          /* UV_ events asked of the loop */
     bool is_open;
+    bool has_input;     /* disarmed because bytes arrived that nobody waited for */
     bool peer_left;     /* the peer closed its side or reset (UV_DISCONNECT) */
     void (*closed)(struct co_fd *);
 };
@@ -34,7 +35,4 @@ void co_fd_open(struct co_fd *w, int fd);
 void co_fd_close(struct co_fd *w, void (*closed)(struct co_fd *));
 /* Waits for CO_READABLE or CO_WRITABLE. */
 co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, const char *label);
-/* Until the peer leaves (CO_OK), or the deadline. Used while we wait for something else than the peer. */
-bool co_fd_peer_left(struct co_fd *w);
-
 #endif

@@ -1,6 +1,6 @@
 /*
  * The attribute protocol between our daemons: a request is lines "name=value" LF, ended by an empty line; so is the
- * answer. A value has its bytes below 33, above 126, '%' and '=' as %XX, so any text passes. At most 100 attributes of
+ * answer. A value has its bytes below 33, above 126, '%' and '=' as %XX, so any text passes. At most 1000 attributes of
  * at most 64 KB in all; more, or a malformed line, is IO_RESET.
  */
 #ifndef IO_IO_ATTR_H

@@ -1,0 +1,175 @@
+/* Connecting, listening, accepting. See io.h. */
+#include "io.h"
+
+#include "co_uv.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static struct error *because(int code)
+{
+    return error_new(ERROR_TEMP, "%s", strerror(code));
+}
+
+/* ---- connect ---- */
+
+static co_fn struct error *wait_connected(int fd, uint64_t deadline)
+{
+    enum io_end end = io_wait_writable(fd, deadline, "a connection");
+    socklen_t size = sizeof(int);
+    int code = 0;
+
+    if (end != IO_OK)
+        return error_new(ERROR_TEMP, "%s", end == IO_TIMEOUT ? "Connection timed out" : io_end_text(end));
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
+    return code ? because(code) : NULL;
+}
+
+co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint64_t deadline,
+                               struct io_stream **stream_r)
+{
+    struct error *e = NULL;
+    int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    *stream_r = NULL;
+    if (fd < 0)
+        return because(errno);
+    if (connect(fd, (const struct sockaddr *)&a->sa, a->length) != 0)
+        e = errno == EINPROGRESS ? wait_connected(fd, deadline) : because(errno);
+    if (e != NULL) {
+        close(fd);
+        return e;
+    }
+    *stream_r = io_stream_new(ctx, fd);
+    return NULL;
+}
+
+co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoint *to, uint64_t deadline,
+                                        struct io_stream **stream_r)
+{
+    struct io_address address, *found = &address;
+    struct error *e;
+    size_t n = 1;
+
+    *stream_r = NULL;
+    if (to->path != NULL)
+        e = io_address_unix(to->path, &address);
+    else
+        e = io_resolve(ctx, to->host, to->service, AF_UNSPEC, deadline, &found, &n);
+    if (e != NULL)
+        return e;
+    for (size_t i = 0; i < n && *stream_r == NULL; i++) {
+        error_free(&e);
+        e = io_connect(ctx, &found[i], deadline, stream_r);
+    }
+    if (found != &address)
+        talloc_free(found);
+    return e;
+}
+
+/* ---- listen ---- */
+
+/* Only a socket that nobody serves is in the way of ours; anything else of that name is not ours to remove. */
+static void remove_stale(const char *path)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(path);
+}
+
+static int failed(int fd, struct error **error_r, const char *what)
+{
+    *error_r = error_errno(errno, "%s", what);
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int io_listen(const struct io_address *a, int backlog, struct error **error_r)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&a->sa;
+    int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1;
+
+    *error_r = NULL;
+    if (fd < 0)
+        return failed(fd, error_r, "socket");
+    if (a->sa.ss_family == AF_UNIX) {
+        remove_stale(un->sun_path);
+    } else {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    if (a->sa.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&a->sa, a->length) != 0)
+        return failed(fd, error_r, "bind");
+    if (a->sa.ss_family == AF_UNIX && chmod(un->sun_path, 0666) != 0)
+        return failed(fd, error_r, "chmod");
+    if (listen(fd, backlog) != 0)
+        return failed(fd, error_r, "listen");
+    return fd;
+}
+
+/* ---- accept ---- */
+
+struct io_listener {
+    struct co_fd *watch;
+    int fd;
+};
+
+static void free_watch(struct co_fd *w)
+{
+    free(w);
+}
+
+static int close_listener(struct io_listener *l)
+{
+    co_fd_close(l->watch, free_watch);
+    return 0;
+}
+
+struct io_listener *io_listener_new(const void *ctx, int fd)
+{
+    struct io_listener *l = mem_new(ctx, struct io_listener);
+
+    l->fd = fd;
+    l->watch = mem_malloc(sizeof(*l->watch));
+    co_fd_open(l->watch, fd);
+    talloc_set_destructor(l, close_listener);
+    return l;
+}
+
+void io_listener_close(struct io_listener **l)
+{
+    talloc_free(*l);
+    *l = NULL;
+}
+
+/* Another worker may have taken the connection that woke us: then we wait again. */
+co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r, struct io_address *peer_r,
+                            int *errno_r)
+{
+    for (;;) {
+        enum co_end end = co_fd_wait(l->watch, CO_READABLE, deadline, "a connection");
+
+        if (end != CO_OK)
+            return end == CO_TIMEOUT ? IO_TIMEOUT : IO_CANCELLED;
+        peer_r->length = sizeof(peer_r->sa);
+        *fd_r = accept4(l->fd, (struct sockaddr *)&peer_r->sa, &peer_r->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (*fd_r >= 0)
+            return IO_OK;
+        if (errno != EAGAIN && errno != EINTR) {
+            *errno_r = errno;
+            return IO_RESET;
+        }
+    }
+}

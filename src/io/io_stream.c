@@ -1,0 +1,333 @@
+/*
+ * Streams over a socket or over memory. See io.h.
+ *
+ * Buffers are blocks of a pool, taken when bytes are there and given back when they are gone, so an idle session holds
+ * none. A descriptor is read when the loop said that something is there, or when the last read filled the buffer:
+ * a conversation of commands and replies costs one read and one write a turn, and no call that finds nothing.
+ */
+#include "io.h"
+
+#include "buf.h"
+#include "clock.h"
+#include "co_uv.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512 };
+
+/* What libuv must find until the close callback; outlives the stream. */
+struct io_socket {
+    struct co_fd watch;
+    int fd;
+};
+
+struct io_buffer {
+    char *p;
+    size_t start, n, room;
+};
+
+struct io_stream {
+    struct io_socket *socket;       /* NULL: memory */
+    struct io_buffer in, out;
+    bool may_have_more;             /* the last read filled the buffer */
+    /* memory: */
+    struct bytes input;
+    size_t step;
+    struct buf written;
+};
+
+/* ---- blocks ---- */
+
+static struct {
+    char *blocks[POOL_LIMIT];
+    size_t n;
+} pool;
+
+static void buffer_take(struct io_buffer *b)
+{
+    b->p = pool.n > 0 ? pool.blocks[--pool.n] : mem_malloc(BLOCK_SIZE);
+    b->room = BLOCK_SIZE;
+    b->start = b->n = 0;
+}
+
+static void buffer_give(struct io_buffer *b)
+{
+    if (b->p == NULL)
+        return;
+    if (b->room == BLOCK_SIZE && pool.n < POOL_LIMIT)
+        pool.blocks[pool.n++] = b->p;
+    else
+        free(b->p);
+    *b = (struct io_buffer){0};
+}
+
+/* Room behind the bytes: they move to the front, then the block grows up to the limit. False: full. */
+static bool buffer_make_room(struct io_buffer *b)
+{
+    if (b->p == NULL)
+        buffer_take(b);
+    if (b->start > 0 && b->start + b->n == b->room) {
+        memmove(b->p, b->p + b->start, b->n);
+        b->start = 0;
+    }
+    if (b->start + b->n < b->room)
+        return true;
+    if (b->room >= IO_BUFFER_LIMIT)
+        return false;
+    b->room *= 2;
+    b->p = mem_realloc(b->p, b->room);
+    return true;
+}
+
+/* ---- life ---- */
+
+static void free_socket(struct co_fd *watch)
+{
+    free(watch);
+}
+
+static int destroy(struct io_stream *s)
+{
+    if (s->socket != NULL) {
+        int fd = s->socket->fd;
+
+        co_fd_close(&s->socket->watch, free_socket);
+        close(fd);
+    }
+    buffer_give(&s->in);
+    buffer_give(&s->out);
+    buf_deinit(&s->written);
+    return 0;
+}
+
+struct io_stream *io_stream_new(const void *ctx, int fd)
+{
+    struct io_stream *s = mem_new(ctx, struct io_stream);
+    int on = 1;
+
+    s->socket = mem_malloc(sizeof(*s->socket));
+    s->socket->fd = fd;
+    co_fd_open(&s->socket->watch, fd);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a unix socket refuses, and needs it not */
+    talloc_set_destructor(s, destroy);
+    return s;
+}
+
+struct io_stream *io_memory_new(const void *ctx, struct bytes input, size_t step)
+{
+    struct io_stream *s = mem_new(ctx, struct io_stream);
+
+    s->input = input;
+    s->step = step ? step : SIZE_MAX;
+    talloc_set_destructor(s, destroy);
+    return s;
+}
+
+struct bytes io_memory_written(const struct io_stream *s)
+{
+    return buf_bytes(&s->written);
+}
+
+void io_stream_close(struct io_stream **s)
+{
+    talloc_free(*s);
+    *s = NULL;
+}
+
+int io_stream_fd(const struct io_stream *s)
+{
+    return s->socket ? s->socket->fd : -1;
+}
+
+const char *io_end_text(enum io_end end)
+{
+    static const char *const texts[] = {
+        [IO_OK] = "no error",           [IO_TIMEOUT] = "timeout",     [IO_CLOSED] = "connection closed",
+        [IO_RESET] = "connection lost", [IO_CANCELLED] = "cancelled", [IO_FULL] = "line too long",
+    };
+
+    return texts[end];
+}
+
+static enum io_end end_of(enum co_end end)
+{
+    return end == CO_OK ? IO_OK : end == CO_TIMEOUT ? IO_TIMEOUT : IO_CANCELLED;
+}
+
+/* ---- reading ---- */
+
+static ssize_t read_memory(struct io_stream *s, char *to, size_t room)
+{
+    size_t n = s->input.n < s->step ? s->input.n : s->step;
+
+    if (n > room)
+        n = room;
+    memcpy(to, s->input.p, n);
+    s->input = bytes_skip(s->input, n);
+    return (ssize_t)n;
+}
+
+/* One read; IO_FULL here means that nothing was there. */
+static enum io_end try_read(struct io_stream *s)
+{
+    struct io_buffer *b = &s->in;
+    char *to = b->p + b->start + b->n;
+    size_t room = b->room - b->start - b->n;
+    ssize_t n;
+
+    do
+        n = s->socket ? recv(s->socket->fd, to, room, MSG_DONTWAIT) : read_memory(s, to, room);
+    while (n < 0 && errno == EINTR);
+    s->may_have_more = n == (ssize_t)room;
+    if (n > 0) {
+        b->n += (size_t)n;
+        return IO_OK;
+    }
+    if (n == 0)
+        return IO_CLOSED;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? IO_FULL : IO_RESET;
+}
+
+co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
+{
+    enum io_end end = IO_FULL;
+
+    if (s->in.n == 0 && s->socket != NULL && !s->may_have_more && !s->socket->watch.has_input)
+        buffer_give(&s->in); /* about to wait with nothing to keep */
+    else if (!buffer_make_room(&s->in))
+        return IO_FULL;
+    if (s->socket == NULL || s->may_have_more || s->socket->watch.has_input)
+        end = try_read(s);
+    while (end == IO_FULL) {
+        if (s->in.n == 0)
+            buffer_give(&s->in);
+        end = end_of(co_fd_wait(&s->socket->watch, CO_READABLE, deadline, "input"));
+        if (end != IO_OK)
+            return end;
+        buffer_make_room(&s->in);
+        end = try_read(s);
+    }
+    return end;
+}
+
+struct bytes io_buffered(const struct io_stream *s)
+{
+    return bytes(s->in.p + s->in.start, s->in.n);
+}
+
+void io_consume(struct io_stream *s, size_t n)
+{
+    s->in.start += n;
+    s->in.n -= n;
+    if (s->in.n == 0)
+        s->in.start = 0;
+}
+
+/* ---- writing ---- */
+
+/* Sends both pieces, waiting as long as it takes within the deadline. */
+static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struct bytes second, uint64_t deadline)
+{
+    while (first.n + second.n > 0) {
+        struct iovec pieces[2] = {{(char *)(uintptr_t)first.p, first.n}, {(char *)(uintptr_t)second.p, second.n}};
+        struct msghdr message = {.msg_iov = pieces + (first.n == 0), .msg_iovlen = first.n && second.n ? 2 : 1};
+        ssize_t n = sendmsg(s->socket->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        size_t of_first;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            enum io_end end = end_of(co_fd_wait(&s->socket->watch, CO_WRITABLE, deadline, "room for output"));
+
+            if (end != IO_OK)
+                return end;
+            continue;
+        }
+        if (n < 0)
+            return IO_RESET;
+        of_first = (size_t)n < first.n ? (size_t)n : first.n;
+        first = bytes_skip(first, of_first);
+        second = bytes_skip(second, (size_t)n - of_first);
+    }
+    return IO_OK;
+}
+
+/* What has gathered and `text` behind it. */
+static co_fn enum io_end push(struct io_stream *s, struct bytes text, uint64_t deadline)
+{
+    struct bytes gathered = bytes(s->out.p, s->out.n);
+    enum io_end end = IO_OK;
+
+    if (s->socket != NULL) {
+        end = send_all(s, gathered, text, deadline);
+    } else {
+        buf_add(&s->written, gathered);
+        buf_add(&s->written, text);
+    }
+    buffer_give(&s->out);
+    return end;
+}
+
+co_fn enum io_end io_write(struct io_stream *s, struct bytes text, uint64_t deadline)
+{
+    if (text.n == 0)
+        return IO_OK;
+    if (s->out.p == NULL)
+        buffer_take(&s->out);
+    if (text.n > s->out.room - s->out.n)
+        return push(s, text, deadline);
+    memcpy(s->out.p + s->out.n, text.p, text.n);
+    s->out.n += text.n;
+    return IO_OK;
+}
+
+co_fn enum io_end io_writef(struct io_stream *s, uint64_t deadline, const char *fmt, ...)
+{
+    va_list args;
+    char *text;
+    enum io_end end;
+
+    va_start(args, fmt);
+    text = mem_vprintf(NULL, fmt, args);
+    va_end(args);
+    end = io_write(s, bytes_of(text), deadline);
+    talloc_free(text);
+    return end;
+}
+
+co_fn enum io_end io_flush(struct io_stream *s, uint64_t deadline)
+{
+    return s->out.n > 0 ? push(s, bytes(NULL, 0), deadline) : IO_OK;
+}
+
+bool io_has_unsent(const struct io_stream *s)
+{
+    return s->out.n > 0;
+}
+
+/* ---- looking without waiting ---- */
+
+bool io_peer_left(struct io_stream *s)
+{
+    return s->socket ? s->socket->watch.peer_left : s->input.n == 0;
+}
+
+bool io_has_input(struct io_stream *s)
+{
+    int n = 0;
+
+    if (s->in.n > 0)
+        return true;
+    if (s->socket == NULL)
+        return s->input.n > 0;
+    return ioctl(s->socket->fd, FIONREAD, &n) == 0 && n > 0;
+}

@@ -1,0 +1,363 @@
+/* io: streams cut at every byte, sockets, deadlines, endpoints, spool, attributes. */
+#include "clock.h"
+#include "io.h"
+#include "io_attr.h"
+#include "io_spool.h"
+#include "mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static int done;
+
+static uint64_t in_ms(uint64_t ms)
+{
+    return clock_ms() + ms;
+}
+
+static void run(void (*fn)(void *arg), void *arg)
+{
+    done = 0;
+    co_init(2);
+    co_spawn(fn, arg, "test");
+    co_run();
+    co_deinit();
+    assert_int_equal(done, 1);
+}
+
+static void memory_stream(void *arg)
+{
+    static const char text[] = "one\r\ntwo\r\n";
+
+    for (size_t step = 0; step < sizeof(text); step++) {
+        struct io_stream *s = io_memory_new(NULL, BYTES(text), step);
+        enum io_end end;
+
+        while ((end = io_fill(s, in_ms(1000))) == IO_OK)
+            ;
+        assert_int_equal(end, IO_CLOSED);
+        assert_true(bytes_eq(io_buffered(s), BYTES(text)));
+        io_consume(s, 5);
+        assert_true(bytes_eq(io_buffered(s), BYTES("two\r\n")));
+        io_write(s, BYTES("a"), in_ms(1000));
+        assert_true(io_has_unsent(s));
+        io_writef(s, in_ms(1000), "%d", 12);
+        io_flush(s, in_ms(1000));
+        assert_true(bytes_eq(io_memory_written(s), BYTES("a12")));
+        io_stream_close(&s);
+    }
+    done = 1;
+}
+
+static void test_memory_stream_cut_at_every_byte(void **state)
+{
+    run(memory_stream, NULL);
+}
+
+/* 1 MB each way through a socket pair, echoed by another coroutine: partial writes and growing buffers. */
+enum { MEGABYTE = 1 << 20 };
+
+static void echo(void *arg)
+{
+    struct io_stream *s = io_stream_new(NULL, *(int *)arg);
+
+    while (io_fill(s, in_ms(5000)) == IO_OK) {
+        struct bytes got = io_buffered(s);
+
+        assert_int_equal(io_write(s, got, in_ms(5000)), IO_OK);
+        io_consume(s, got.n);
+        assert_int_equal(io_flush(s, in_ms(5000)), IO_OK);
+    }
+    io_stream_close(&s);
+}
+
+static void send_megabyte(void *arg)
+{
+    struct io_stream *s = arg;
+    char *block = calloc(1, MEGABYTE);
+
+    for (int i = 0; i < MEGABYTE; i++)
+        block[i] = (char)(i * 7 + i / 251);
+    assert_int_equal(io_write(s, bytes(block, MEGABYTE), in_ms(5000)), IO_OK);
+    assert_int_equal(io_flush(s, in_ms(5000)), IO_OK);
+    free(block);
+}
+
+static void through_sockets(void *arg)
+{
+    int fds[2];
+    struct io_stream *s;
+    size_t got = 0;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    s = io_stream_new(NULL, fds[0]);
+    co_spawn(echo, &fds[1], "echo");
+    co_spawn(send_megabyte, s, "sender");
+    while (got < MEGABYTE) {
+        struct bytes piece;
+
+        assert_int_equal(io_fill(s, in_ms(5000)), IO_OK);
+        piece = io_buffered(s);
+        for (size_t i = 0; i < piece.n; i++)
+            assert_int_equal(piece.p[i], (char)((got + i) * 7 + (got + i) / 251));
+        got += piece.n;
+        io_consume(s, piece.n);
+    }
+    assert_int_equal(got, MEGABYTE);
+    assert_int_equal(io_fill(s, in_ms(5)), IO_TIMEOUT);
+    io_stream_close(&s);
+    done = 1;
+}
+
+static void test_a_megabyte_through_sockets(void **state)
+{
+    run(through_sockets, NULL);
+}
+
+static void listening(void *arg)
+{
+    struct io_address a, peer;
+    struct error *e = NULL;
+    struct io_listener *l;
+    struct io_stream *s, *t;
+    int fd, got, code, bound;
+    char text[46];
+    socklen_t size = sizeof(a.sa);
+
+    assert_true(io_address_parse("127.0.0.1", 0, &a));
+    fd = io_listen(&a, 10, &e);
+    assert_null(e);
+    getsockname(fd, (struct sockaddr *)&a.sa, &size);
+    bound = (int)io_address_port(&a);
+    assert_true(bound > 0);
+    l = io_listener_new(NULL, fd);
+    assert_null(io_connect(NULL, &a, in_ms(1000), &s));
+    assert_int_equal(io_accept(l, in_ms(1000), &got, &peer, &code), IO_OK);
+    assert_string_equal(io_address_host(&peer, text), "127.0.0.1");
+    t = io_stream_new(NULL, got);
+    io_write(s, BYTES("hello"), in_ms(1000));
+    io_flush(s, in_ms(1000));
+    assert_int_equal(io_fill(t, in_ms(1000)), IO_OK);
+    assert_true(bytes_eq(io_buffered(t), BYTES("hello")));
+    assert_false(io_peer_left(t));
+    io_stream_close(&s);
+    for (int i = 0; i < 200 && !io_peer_left(t); i++)
+        co_sleep(in_ms(5), "the peer to leave");
+    assert_true(io_peer_left(t));
+    io_stream_close(&t);
+    io_listener_close(&l);
+    close(fd);
+    e = io_connect(NULL, &a, in_ms(1000), &s);
+    assert_non_null(e);
+    assert_string_equal(e->text, "Connection refused");
+    error_free(&e);
+    done = 1;
+}
+
+static void test_listen_connect_accept(void **state)
+{
+    run(listening, NULL);
+}
+
+static void test_endpoints(void **state)
+{
+    static const struct {
+        const char *text, *host, *service, *path;
+    } cases[] = {
+        {"127.0.0.1:10025", "127.0.0.1", "10025", NULL},
+        {"inet:127.0.0.1:10025", "127.0.0.1", "10025", NULL},
+        {"INET:mail.example.com:smtp", "mail.example.com", "smtp", NULL},
+        {"10025", "localhost", "10025", NULL},
+        {":10025", "localhost", "10025", NULL},
+        {"[::1]:10025", "::1", "10025", NULL},
+        {"inet:[IPv6:::1]:25", "::1", "25", NULL},
+        {"unix:/run/filter", NULL, NULL, "/run/filter"},
+        {"Unix:private/filter", NULL, NULL, "/q/private/filter"},
+        {"[::1]", NULL, NULL, NULL},
+        {"host:", NULL, NULL, NULL},
+        {"", NULL, NULL, NULL},
+        {"unix:", NULL, NULL, NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct io_endpoint got;
+        void *ctx = talloc_new(NULL);
+        struct error *e = io_endpoint_parse(ctx, cases[i].text, "/q", &got);
+
+        assert_int_equal(e == NULL, cases[i].service != NULL || cases[i].path != NULL);
+        if (e == NULL && cases[i].path != NULL) {
+            assert_string_equal(got.path, cases[i].path);
+        } else if (e == NULL) {
+            assert_string_equal(got.host, cases[i].host);
+            assert_string_equal(got.service, cases[i].service);
+        }
+        error_free(&e);
+        talloc_free(ctx);
+    }
+}
+
+/* The same content below and above the memory limit, read in pieces from every offset of some. */
+static void spooling(void *arg)
+{
+    struct io_spool_conf conf = {.dir = "/tmp", .memory_limit = *(size_t *)arg};
+    struct io_spool *s = io_spool_new(NULL, &conf);
+    uint64_t at = 0;
+
+    for (int round = 0; round < 2; round++) {
+        struct bytes piece;
+        char line[64];
+
+        for (int i = 0; i < 20000; i++) {
+            snprintf(line, sizeof(line), "line %06d of the message\r\n", i);
+            assert_null(io_spool_write(s, bytes_of(line)));
+        }
+        assert_int_equal(io_spool_size(s), 20000 * 28);
+        for (at = 0; at < io_spool_size(s);) {
+            assert_null(io_spool_read(s, at, &piece));
+            assert_true(piece.n > 0);
+            for (size_t i = 0; i < piece.n; i += 28) {
+                uint64_t which = (at + i) / 28;
+
+                snprintf(line, sizeof(line), "line %06d of the message\r\n", (int)which);
+                if ((at + i) % 28 == 0 && piece.n - i >= 28)
+                    assert_memory_equal(piece.p + i, line, 28);
+            }
+            at += piece.n;
+        }
+        assert_null(io_spool_read(s, at, &piece));
+        assert_int_equal(piece.n, 0);
+        assert_null(io_spool_read(s, 28 * 777, &piece));
+        assert_memory_equal(piece.p, "line 000777", 11);
+        io_spool_reset(s);
+        assert_int_equal(io_spool_size(s), 0);
+    }
+    talloc_free(s);
+    done = 1;
+}
+
+static void test_spool_in_memory_and_in_a_file(void **state)
+{
+    size_t limits[] = {1 << 20, 1000, 200000};
+
+    for (size_t i = 0; i < 3; i++)
+        run(spooling, &limits[i]);
+}
+
+static void spool_trouble(void *arg)
+{
+    struct io_spool_conf conf = {.dir = "/nonexistent", .memory_limit = 10};
+    struct io_spool *s = io_spool_new(NULL, &conf);
+    struct bytes piece;
+    struct error *e = io_spool_write(s, BYTES("more than ten bytes"));
+
+    assert_non_null(e);
+    assert_non_null(strstr(e->text, "No such file or directory"));
+    error_free(&e);
+    e = io_spool_read(s, 0, &piece);
+    assert_non_null(e);
+    error_free(&e);
+    talloc_free(s);
+    done = 1;
+}
+
+static void test_spool_tells_trouble_and_stays_told(void **state)
+{
+    run(spool_trouble, NULL);
+}
+
+static void attributes(void *arg)
+{
+    struct buf out = {0};
+
+    io_attr_add(&out, "sender", "a b%=\n\xc3\xbc");
+    io_attr_addf(&out, "count", "%d", 3);
+    io_attr_add(&out, "empty", "");
+    io_attr_end(&out);
+    for (size_t step = 0; step <= out.n; step++) {
+        struct io_stream *s = io_memory_new(NULL, buf_bytes(&out), step);
+        struct io_attrs got;
+
+        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_OK);
+        assert_int_equal(got.n, 3);
+        assert_string_equal(io_attr_get(&got, "sender"), "a b%=\n\xc3\xbc");
+        assert_string_equal(io_attr_get(&got, "count"), "3");
+        assert_string_equal(io_attr_get(&got, "empty"), "");
+        assert_null(io_attr_get(&got, "absent"));
+        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_CLOSED);
+        io_stream_close(&s);
+    }
+    buf_deinit(&out);
+    done = 1;
+}
+
+static void test_attributes_cut_at_every_byte(void **state)
+{
+    run(attributes, NULL);
+}
+
+static void bad_attributes(void *arg)
+{
+    static const char *const bad[] = {"no equals sign\n\n", "=value\n\n", "a=%\n\n", "a=%G0\n\n", "a=%00\n\n", "a=b\n"};
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct io_stream *s = io_memory_new(NULL, bytes_of(bad[i]), 0);
+        struct io_attrs got;
+
+        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_RESET);
+        io_stream_close(&s);
+    }
+    done = 1;
+}
+
+static void test_malformed_attributes(void **state)
+{
+    run(bad_attributes, NULL);
+}
+
+static void resolving(void *arg)
+{
+    struct io_address *found;
+    struct error *e;
+    size_t n;
+    char text[46];
+
+    assert_null(io_resolve(NULL, "192.0.2.7", "25", AF_UNSPEC, in_ms(1000), &found, &n));
+    assert_int_equal(n, 1);
+    assert_string_equal(io_address_host(found, text), "192.0.2.7");
+    talloc_free(found);
+    assert_null(io_resolve(NULL, "localhost", "25", AF_INET, in_ms(10000), &found, &n));
+    assert_true(n >= 1);
+    assert_string_equal(io_address_host(found, text), "127.0.0.1");
+    talloc_free(found);
+    e = io_resolve(NULL, "192.0.2.7.invalid", "no such service", AF_UNSPEC, in_ms(20000), &found, &n);
+    assert_non_null(e);
+    error_free(&e);
+    done = 1;
+}
+
+static void test_resolve(void **state)
+{
+    run(resolving, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_stream_cut_at_every_byte),
+        cmocka_unit_test(test_a_megabyte_through_sockets),
+        cmocka_unit_test(test_listen_connect_accept),
+        cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_spool_in_memory_and_in_a_file),
+        cmocka_unit_test(test_spool_tells_trouble_and_stays_told),
+        cmocka_unit_test(test_attributes_cut_at_every_byte),
+        cmocka_unit_test(test_malformed_attributes),
+        cmocka_unit_test(test_resolve),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
