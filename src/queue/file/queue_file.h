@@ -26,11 +26,14 @@
 enum queue_place { QUEUE_INCOMING, QUEUE_ACTIVE, QUEUE_DEFERRED, QUEUE_HOLD, QUEUE_CORRUPT, QUEUE_PLACES };
 const char *queue_place_name(enum queue_place place);
 
-/* One queue on one disk. Opened once a process; directories are made when missing (mode 0700). */
+/* One queue on one disk. Opened once a process; directories are made when missing (mode 0700; public 0755) and refused
+ * (ERROR_CONF) when they are links, belong to somebody else or can be written by others. */
 struct queue;
 struct queue_conf {
     const char *directory;      /* queue_directory */
-    unsigned hash_depth;        /* hash_queue_depth */
+    unsigned hash_depth;        /* hash_queue_depth, 1..4 (more is taken for 4) */
+    uid_t owner;                /* when root opens it: who gets the directories that are made; 0, 0: root */
+    gid_t group;
 };
 struct error *queue_open(const void *ctx, const struct queue_conf *conf, struct queue **queue_r);
 const char *queue_directory(const struct queue *q);
@@ -70,44 +73,56 @@ struct queue_envelope {
 
 /* ---- writing ---- */
 
+enum { QUEUE_MEMORY_LIMIT = 256 * 1024 };  /* content kept in memory; more goes to the file in pieces of this size */
+
 struct queue_writer;
 /*
  * A new message. Small ones stay in memory until commit and then cost one write; larger ones are written as they
  * come. The id is env->id. Memory of ctx; freeing an uncommitted writer removes what it wrote.
  */
 struct queue_writer *queue_writer_new(const void *ctx, struct queue *q);
-/* Appends content. Errors (disk full) are kept and told by commit too. */
+/* Appends content. Errors (disk full) are kept and told by commit too; each call returns one of its own. `code` of an
+ * error of these two functions: ENOSPC, EDQUOT, EFBIG (no room), EEXIST (the id is taken), ETIMEDOUT, ECANCELED... */
 co_fn struct error *queue_writer_content(struct queue_writer *w, struct bytes piece);
 uint64_t queue_writer_size(const struct queue_writer *w);
 /* Completes the message with its envelope (everything but the offsets), in QUEUE_INCOMING or QUEUE_HOLD, durable when
- * it returns NULL. */
+ * it returns NULL. After an error, deadline and cancellation included, nothing of it is or will be in the queue. Once
+ * a writer. */
 co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct queue_envelope *env,
                                         enum queue_place place, uint64_t deadline);
 void queue_writer_free(struct queue_writer **w);
 
 /* ---- reading and moving ---- */
 
-/* Opens a complete message; *fd_r is the caller's (locked exclusively when `lock`: ERROR_TEMP if another has it).
- * A file that is not what we write is ERROR_PERM: the caller moves it to QUEUE_CORRUPT. Blocking: small reads only. */
+/* Opens a complete message for reading and marking; *fd_r is the caller's (locked exclusively when `lock`: ERROR_TEMP
+ * with code EWOULDBLOCK if another has it, be it an agent or the writer that is not quite done: so lock before you
+ * move). ERROR_PERM with code ENOENT: it is not there. ERROR_PERM with code EBADMSG: not what we write; the caller moves
+ * it to QUEUE_CORRUPT. Blocking: small reads only. */
 struct error *queue_message_open(struct queue *q, enum queue_place place, const char *id, bool lock, int *fd_r);
-/* The envelope, owned by ctx. */
+/* The envelope, owned by ctx, from a descriptor that need not come from queue_message_open. Damage: ERROR_PERM with
+ * code EBADMSG. */
 struct error *queue_message_read(const void *ctx, int fd, struct queue_envelope **env_r);
-/* Marks one recipient in place. */
+/* Marks one recipient in place (not synced: a power loss may cost a duplicate, never mail). */
 struct error *queue_message_mark(int fd, const struct queue_rcpt *rcpt, enum queue_rcpt_state state);
-/* Moves; for QUEUE_DEFERRED `retry_at` becomes the file's mtime. ENOENT: somebody else moved it. */
+/* Moves; for QUEUE_DEFERRED `retry_at` becomes the file's mtime. code ENOENT: somebody else moved it. code EEXIST: the
+ * name is taken there (an id that a peer gave twice): try again later. */
 struct error *queue_message_move(struct queue *q, const char *id, enum queue_place from, enum queue_place to,
                                  time_t retry_at);
+/* The file and its reasons in defer. */
 struct error *queue_message_remove(struct queue *q, enum queue_place place, const char *id);
 /* Finds where an id is. */
 bool queue_message_find(struct queue *q, const char *id, enum queue_place *place_r);
 
-/* Every complete message of a place, in no order; the callback returns false to stop. mtime: retry time. */
+/* Every complete message of a place, in no order; the callback returns false to stop, and may move or remove the
+ * message that it is given. mtime: retry time; size: of the whole file. Blocking. */
 struct error *queue_scan(struct queue *q, enum queue_place place,
                          bool (*found)(void *arg, const char *id, time_t mtime, uint64_t size), void *arg);
-/* After a crash: active goes back to incoming, incomplete files without a writer are removed, each logged. */
+/* After a crash, by the scheduler alone: active goes back to incoming, incomplete files without a writer are removed,
+ * deferred files lie where hash_queue_depth says, each change logged. What cannot be repaired is logged and left: an
+ * error only when a directory cannot be read. Writers of other processes may be at work meanwhile. */
 struct error *queue_recover(struct queue *q);
 
-/* ---- why recipients are deferred: defer/X/ID, rewritten as a whole at each attempt ---- */
+/* ---- why recipients are deferred: defer/X/ID, rewritten as a whole at each attempt; not synced ---- */
 
 struct queue_reason {
     char *rcpt;
