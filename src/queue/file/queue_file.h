@@ -50,22 +50,23 @@ enum queue_rcpt_state {
     QUEUE_RCPT_DONE = 'D',      /* delivered, discarded, or bounced and the bounce is queued */
 };
 struct queue_rcpt {
-    char *addr;                 /* internal form */
-    char *orig;                 /* before alias expansion; NULL: same */
+    const char *addr;           /* internal form */
+    const char *orig;           /* before alias expansion; NULL: same */
     unsigned notify;            /* enum mail_notify */
-    char *orcpt;                /* NULL: none */
+    const char *orcpt;          /* NULL: none */
     enum queue_rcpt_state state;
     uint64_t offset;            /* where the state byte is in the file */
 };
 struct queue_envelope {
     char id[MAIL_ID_SIZE];
     uint64_t arrived_us;
-    char *sender;               /* "" is the null sender */
-    char *envid;                /* NULL: none */
+    const char *sender;         /* "" is the null sender */
+    const char *envid;          /* NULL: none */
     enum mail_ret ret;
     bool smtputf8, is_8bit;
-    char *filter;               /* "transport:nexthop" from FILTER or content_filter; NULL */
-    char *log_client_name, *log_client_addr, *log_client_port, *log_helo, *log_proto, *log_ident; /* NULL: unknown */
+    const char *filter;         /* "transport:nexthop" from FILTER or content_filter; NULL */
+    const char *log_client_name, *log_client_addr, *log_client_port; /* NULL: unknown */
+    const char *log_helo, *log_proto, *log_ident;
     struct queue_rcpt *rcpts;
     size_t rcpt_count;
     uint64_t content_offset, content_size;
@@ -125,9 +126,9 @@ struct error *queue_recover(struct queue *q);
 /* ---- why recipients are deferred: defer/X/ID, rewritten as a whole at each attempt; not synced ---- */
 
 struct queue_reason {
-    char *rcpt;
-    char *dsn;          /* "4.4.1" */
-    char *text;
+    const char *rcpt;
+    const char *dsn;          /* "4.4.1" */
+    const char *text;
 };
 struct error *queue_reasons_write(struct queue *q, const char *id, const struct queue_reason *at, size_t n);
 struct error *queue_reasons_read(const void *ctx, struct queue *q, const char *id, struct queue_reason **at_r,

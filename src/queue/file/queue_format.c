@@ -221,14 +221,14 @@ static char *take_field(char **rest, char separator)
 
 static const char *parse_rcpt(char *value, struct queue_rcpt *rcpt)
 {
-    char *notify;
+    const char *notify;
     uint64_t bits;
 
     rcpt->addr = take_field(&value, '\t');
     notify = rcpt->addr ? take_field(&value, '\t') : NULL;
     rcpt->orcpt = notify ? take_field(&value, '\t') : NULL;
     rcpt->orig = value;
-    if (rcpt->orcpt == NULL || !queue_unescape(rcpt->orig) || rcpt->addr[0] == '\0' ||
+    if (rcpt->orcpt == NULL || !queue_unescape(value) || rcpt->addr[0] == '\0' ||
         !bytes_to_u64(bytes_of(notify), 15, &bits))
         return "malformed recipient";
     rcpt->notify = (unsigned)bits;
@@ -252,7 +252,7 @@ static bool parse_options(struct queue_envelope *env, struct bytes value)
     return true;
 }
 
-static char **text_member(struct queue_envelope *env, char key)
+static const char **text_member(struct queue_envelope *env, char key)
 {
     switch (key) {
     case 'S':
@@ -280,7 +280,7 @@ static char **text_member(struct queue_envelope *env, char key)
 
 static const char *parse_record(struct queue_envelope *env, char key, char *value)
 {
-    char **member = text_member(env, key);
+    const char **member = text_member(env, key);
 
     if (member != NULL) {
         if (*member != NULL || !queue_unescape(value))

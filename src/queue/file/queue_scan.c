@@ -192,10 +192,10 @@ struct error *queue_recover(struct queue *q)
         bool (*entry)(struct walk *walk, int dir, const char *prefix, const char *name,
                       const struct stat *st);
     } steps[] = {
-        {QUEUE_INCOMING, repair_written},
+        {QUEUE_DEFERRED, repair_deferred}, /* first: then its files are where others look for them */
         {QUEUE_HOLD, repair_written},
+        {QUEUE_INCOMING, repair_written},
         {QUEUE_ACTIVE, repair_active},
-        {QUEUE_DEFERRED, repair_deferred},
     };
     struct error *e = NULL;
 
