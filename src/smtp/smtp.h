@@ -99,6 +99,7 @@ void smtp_bdat_decode(struct smtp_data_decoder *d, struct bytes in, bool is_last
 /* Content to wire: dots stuffed. Zeroed memory is an encoder at the start. */
 struct smtp_data_encoder {
     bool is_inside_line;
+    bool holds_cr;      /* the last piece ended in CR: what it is, the next byte tells */
 };
 /* Writes the piece through the stream. */
 co_fn enum io_end smtp_data_encode(struct smtp_data_encoder *e, struct io_stream *s, struct bytes piece,
@@ -124,8 +125,7 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
 
 /*
  * Reads one line ending in LF (CR before it is removed; *bare_lf_r tells when it was missing). The line is borrowed
- * until the next read. IO_FULL: longer than `limit`; what is left of that line is skipped by the next call, up to
- * 64 KB more, then IO_RESET.
+ * until the next read. IO_FULL: it was longer than `limit` and is gone; IO_RESET: it went on for 64 KB more.
  */
 co_fn enum io_end smtp_read_line(struct io_stream *s, size_t limit, uint64_t deadline, struct bytes *line_r,
                                  bool *bare_lf_r);

@@ -1,0 +1,164 @@
+/* XFORWARD: who the original client was, told from server to server for their logs. See smtp.h. */
+#include "smtp.h"
+
+#include "mail_address.h"
+#include "mem.h"
+
+enum { VALUE_LIMIT = 255, PAYLOAD_LIMIT = 498 };
+
+static bool is_any(struct bytes value)
+{
+    return true;
+}
+
+static bool is_addr(struct bytes value)
+{
+    struct buf literal = {0};
+    bool good;
+
+    if (value.n > 64)
+        return false;
+    buf_addf(&literal, "[%.*s]", BYTES_FMT(value));
+    good = mail_address_is_literal(buf_bytes(&literal));
+    buf_deinit(&literal);
+    return good;
+}
+
+static bool is_port(struct bytes value)
+{
+    uint64_t port;
+
+    return value.n <= 5 && bytes_to_u64(value, 65535, &port);
+}
+
+static bool is_proto(struct bytes value)
+{
+    return value.n > 0 && value.n <= 64;
+}
+
+static bool is_source(struct bytes value)
+{
+    return bytes_ieq(value, BYTES("LOCAL")) || bytes_ieq(value, BYTES("REMOTE"));
+}
+
+static const struct attribute {
+    const char *name;
+    bool (*is_good)(struct bytes value);
+    size_t offset;
+} attributes[SMTP_XFORWARD_COUNT] = {
+    [SMTP_XFORWARD_NAME] = {"NAME", mail_address_is_hostname, offsetof(struct mail_forward, name)},
+    [SMTP_XFORWARD_ADDR] = {"ADDR", is_addr, offsetof(struct mail_forward, addr)},
+    [SMTP_XFORWARD_PORT] = {"PORT", is_port, offsetof(struct mail_forward, port)},
+    [SMTP_XFORWARD_HELO] = {"HELO", is_any, offsetof(struct mail_forward, helo)},
+    [SMTP_XFORWARD_IDENT] = {"IDENT", is_any, offsetof(struct mail_forward, ident)},
+    [SMTP_XFORWARD_PROTO] = {"PROTO", is_proto, offsetof(struct mail_forward, proto)},
+    [SMTP_XFORWARD_SOURCE] = {"SOURCE", is_source, offsetof(struct mail_forward, source)},
+};
+
+static const struct attribute *attribute_find(struct bytes name)
+{
+    for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++)
+        if (bytes_ieq(name, bytes_of(attributes[i].name)))
+            return &attributes[i];
+    return NULL;
+}
+
+unsigned smtp_xforward_parse_names(struct bytes list)
+{
+    struct bytes word;
+    unsigned names = 0;
+
+    while ((word = bytes_word(&list, " \t")).n > 0) {
+        const struct attribute *a = attribute_find(word);
+
+        if (a != NULL)
+            names |= 1u << (a - attributes);
+    }
+    return names;
+}
+
+static const char **member(struct mail_forward *f, const struct attribute *a)
+{
+    return (const char **)((char *)f + a->offset);
+}
+
+/* Only what may stand in a log line and a header. */
+static bool is_shown(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 32 || *text == 127)
+            return false;
+    return true;
+}
+
+static bool refuse(struct mail_reply *why, const char *fmt, struct bytes what)
+{
+    *why = mail_reply(501, "5.5.4", "%s%.*s", fmt, (int)(what.n < 100 ? what.n : 100), what.p);
+    return false;
+}
+
+static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f, struct mail_reply *why_r)
+{
+    struct bytes value = word;
+    struct bytes name = bytes_cut(&value, '=');
+    const struct attribute *a = attribute_find(name);
+    char *text;
+
+    if (name.n == word.n)
+        return refuse(why_r, "Error: attribute=value expected", bytes(NULL, 0));
+    if (value.n > VALUE_LIMIT)
+        return refuse(why_r, "Error: attribute value too long", bytes(NULL, 0));
+    if (a == NULL)
+        return refuse(why_r, "Bad XFORWARD attribute name: ", name);
+    text = smtp_xtext_decode(ctx, value);
+    if (text != NULL && bytes_ieq(bytes_of(text), BYTES("[UNAVAILABLE]"))) {
+        *member(f, a) = NULL;
+        return true;
+    }
+    if (text == NULL || !is_shown(text) || !a->is_good(bytes_of(text))) {
+        *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name, (int)(value.n < 100 ? value.n : 100), value.p);
+        return false;
+    }
+    if (a == &attributes[SMTP_XFORWARD_ADDR] && strncasecmp(text, "IPv6:", 5) == 0)
+        text += 5;
+    *member(f, a) = text;
+    return true;
+}
+
+bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f, struct mail_reply *why_r)
+{
+    struct bytes word;
+
+    if (bytes_trim(args).n == 0)
+        return refuse(why_r, "Syntax: XFORWARD attribute=value...", bytes(NULL, 0));
+    while ((word = bytes_word(&args, " \t")).n > 0)
+        if (!take_word(ctx, word, f, why_r))
+            return false;
+    return true;
+}
+
+void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names)
+{
+    struct buf payload = {0}, one = {0};
+
+    for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++) {
+        const char *value = *(const char *const *)((const char *)f + attributes[i].offset);
+
+        if (!(names & (1u << i)))
+            continue;
+        buf_cut(&one, 0);
+        buf_addf(&one, " %s=", attributes[i].name);
+        if (value != NULL && i == SMTP_XFORWARD_ADDR && strchr(value, ':') != NULL)
+            buf_adds(&one, "IPv6:");
+        smtp_xtext_encode(&one, bytes_of(value ? value : "[UNAVAILABLE]"));
+        if (payload.n > 0 && payload.n + one.n > PAYLOAD_LIMIT) {
+            buf_addf(out, "XFORWARD%s\r\n", buf_text(&payload));
+            buf_cut(&payload, 0);
+        }
+        buf_add(&payload, buf_bytes(&one));
+    }
+    if (payload.n > 0)
+        buf_addf(out, "XFORWARD%s\r\n", buf_text(&payload));
+    buf_deinit(&payload);
+    buf_deinit(&one);
+}
