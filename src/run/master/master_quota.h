@@ -1,0 +1,41 @@
+/*
+ * The sessions of one service, counted over all its workers in shared memory.
+ *
+ * Each worker owns one counter, and the sum of all is compared with the limit; so nothing is lost when a worker dies
+ * between two instructions: master clears its counter, and there is no other state to repair. Two workers that take the
+ * last place in the same instant may both be told to wait; they try again within MASTER_QUOTA_RETRY_MS.
+ */
+#ifndef RUN_MASTER_MASTER_QUOTA_H
+#define RUN_MASTER_MASTER_QUOTA_H
+
+#include "co.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { MASTER_WORKERS = 256, MASTER_QUOTA_RETRY_MS = 200, MASTER_QUOTA_WARN_MS = 1000000 };
+
+struct master_quota;
+
+/* Before any fork. Freed with talloc_free. */
+struct master_quota *master_quota_new(const void *ctx);
+void master_quota_set_limit(struct master_quota *q, unsigned limit);    /* 0: none */
+unsigned master_quota_limit(const struct master_quota *q);
+unsigned master_quota_used(const struct master_quota *q);
+unsigned master_quota_used_by(const struct master_quota *q, unsigned worker);
+
+/* A place for one more session of this worker; false: the limit is reached. Never waits. */
+bool master_quota_try(struct master_quota *q, unsigned worker);
+void master_quota_give(struct master_quota *q, unsigned worker);
+/* After false: until a place may have become free, at most until the deadline. */
+co_fn enum co_end master_quota_wait(struct master_quota *q, uint64_t deadline);
+/* A dead worker's places are free again. */
+void master_quota_forget(struct master_quota *q, unsigned worker);
+
+/* True for one caller of all workers, at most once in MASTER_QUOTA_WARN_MS. */
+bool master_quota_may_warn(struct master_quota *q);
+
+/* Closes the descriptor in a child that belongs to another service. */
+void master_quota_close(struct master_quota *q);
+
+#endif

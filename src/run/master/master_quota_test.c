@@ -1,0 +1,172 @@
+/* Session places: the limit over several processes, places of the dead, waiting for a place. */
+#include "clock.h"
+#include "master_quota.h"
+#include "mem.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void test_limit(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL);
+
+    master_quota_set_limit(q, 3);
+    assert_true(master_quota_try(q, 0));
+    assert_true(master_quota_try(q, 1));
+    assert_true(master_quota_try(q, 255));
+    assert_false(master_quota_try(q, 0));
+    assert_int_equal(master_quota_used(q), 3);
+    master_quota_give(q, 1);
+    assert_true(master_quota_try(q, 0));
+    assert_int_equal(master_quota_used_by(q, 0), 2);
+    master_quota_set_limit(q, 0);
+    for (size_t i = 0; i < 1000; i++)
+        assert_true(master_quota_try(q, 7));
+    talloc_free(q);
+}
+
+static void test_dead_worker(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL);
+    pid_t pid;
+
+    master_quota_set_limit(q, 2);
+    pid = fork();
+    if (pid == 0) {
+        master_quota_try(q, 9);
+        master_quota_try(q, 9);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_false(master_quota_try(q, 1));
+    master_quota_forget(q, 9);
+    assert_int_equal(master_quota_used(q), 0);
+    assert_true(master_quota_try(q, 1));
+    talloc_free(q);
+}
+
+struct seen {
+    atomic_uint now, most, taken;
+};
+
+static void take_and_give(struct master_quota *q, struct seen *seen, unsigned worker)
+{
+    for (size_t i = 0; i < 20000; i++) {
+        unsigned now, most;
+
+        if (!master_quota_try(q, worker))
+            continue;
+        now = atomic_fetch_add(&seen->now, 1) + 1;
+        most = atomic_load(&seen->most);
+        while (now > most && !atomic_compare_exchange_weak(&seen->most, &most, now))
+            ;
+        atomic_fetch_add(&seen->taken, 1);
+        if (i % 7 == 0)
+            sched_yield();
+        atomic_fetch_sub(&seen->now, 1);
+        master_quota_give(q, worker);
+    }
+}
+
+static void test_never_more_than_the_limit(void **state)
+{
+    enum { CHILDREN = 4, LIMIT = 2 };
+    struct master_quota *q = master_quota_new(NULL);
+    struct seen *seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    master_quota_set_limit(q, LIMIT);
+    for (unsigned i = 0; i < CHILDREN; i++)
+        if (fork() == 0) {
+            take_and_give(q, seen, i);
+            _exit(0);
+        }
+    for (size_t i = 0; i < CHILDREN; i++)
+        assert_true(wait(NULL) > 0);
+    assert_true(seen->taken > 0);
+    assert_in_range(seen->most, 1, LIMIT);
+    assert_int_equal(master_quota_used(q), 0);
+    munmap(seen, sizeof(*seen));
+    talloc_free(q);
+}
+
+static void wait_for_place(void *arg)
+{
+    struct master_quota *q = arg;
+
+    while (!master_quota_try(q, 1))
+        assert_int_equal(master_quota_wait(q, clock_ms() + 5000), CO_OK);
+}
+
+static void give_place(void *arg)
+{
+    co_yield();
+    master_quota_give(arg, 0);
+}
+
+static void test_wait_ends_when_a_place_is_free(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL);
+
+    master_quota_set_limit(q, 1);
+    assert_true(master_quota_try(q, 0));
+    co_init(1);
+    co_spawn(wait_for_place, q, "waiter");
+    co_spawn(give_place, q, "giver");
+    co_run();
+    assert_int_equal(master_quota_used_by(q, 1), 1);
+    co_deinit();
+    talloc_free(q);
+}
+
+static void wait_in_vain(void *arg)
+{
+    uint64_t deadline = clock_ms() + 50;
+
+    assert_int_equal(master_quota_wait(arg, deadline), CO_TIMEOUT);
+    assert_true(clock_ms() >= deadline);
+}
+
+static void test_wait_has_a_deadline(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL);
+
+    co_init(1);
+    co_spawn(wait_in_vain, q, "waiter");
+    co_run();
+    co_deinit();
+    talloc_free(q);
+}
+
+static void test_warns_rarely(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL);
+
+    assert_true(master_quota_may_warn(q));
+    assert_false(master_quota_may_warn(q));
+    clock_skip_ms(MASTER_QUOTA_WARN_MS - 1000);
+    assert_false(master_quota_may_warn(q));
+    clock_skip_ms(2000);
+    assert_true(master_quota_may_warn(q));
+    talloc_free(q);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_dead_worker),
+        cmocka_unit_test(test_never_more_than_the_limit),
+        cmocka_unit_test(test_wait_ends_when_a_place_is_free),
+        cmocka_unit_test(test_wait_has_a_deadline),
+        cmocka_unit_test(test_warns_rarely),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
