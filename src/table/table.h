@@ -33,8 +33,13 @@ co_fn enum table_end table_find(struct table *t, const void *ctx, struct bytes k
 /* regexp, pcre, cidr...: only the whole key is asked, never parts of it. */
 bool table_wants_whole_key(const struct table *t);
 const char *table_spec(const struct table *t);
-/* The files behind it have changed since it was opened (hash, lmdb, texthash...): workers open it anew. */
+/* The file behind it has changed since it was read. hash, btree and lmdb are opened anew by themselves at the next
+ * lookup; texthash, regexp, pcre and cidr stay as they are until the process is replaced (reload). */
 bool table_has_changed(const struct table *t);
+/* Any open table of the second kind has. */
+bool table_any_has_changed(void);
+/* For tests and leak checks: every table is closed; nothing may hold one. */
+void table_close_all(void);
 
 /* ---- an ordered list of tables: the value of *_maps parameters ---- */
 
@@ -48,11 +53,15 @@ co_fn enum table_end table_maps_find(const struct table_maps *m, const void *ctx
 /*
  * The address search common to virtual, canonical and recipient tables: user+ext@dom, user@dom, user+ext, user (the
  * last two only when the domain is local: `is_local`), @dom. `addr` is the internal form; delimiter is
- * recipient_delimiter. *extension_r (may be NULL) is the extension that did not take part in the match, or NULL.
+ * recipient_delimiter. *extension_r (may be NULL) is the extension that did not take part in the match ("+ext",
+ * with its delimiter), or NULL.
  */
 co_fn enum table_end table_maps_find_address(const struct table_maps *m, const void *ctx, const char *addr,
                                              const char *delimiter, bool is_local, char **value_r,
                                              char **extension_r);
+
+/* Where the extension of a local part begins (at its delimiter); SIZE_MAX: it has none. */
+size_t table_extension_at(struct bytes local, const char *delimiter);
 
 /* ---- match lists: mynetworks, mydestination, relay_domains, ..._hosts ---- */
 
@@ -67,10 +76,12 @@ struct error *table_list_open(const void *ctx, const char *param, const char *it
 /* Convenience: the parameter's value from conf, with `parents` looked up in parent_domain_matches_subdomains. */
 struct error *table_list_open_param(const void *ctx, const char *param, enum table_list_kind kind,
                                     const struct conf *conf, struct table_list **list_r);
+bool table_parents_match(const struct conf *conf, const char *param);
 co_fn enum table_end table_list_has(const struct table_list *l, struct bytes text);             /* DOMAINS, TEXT */
 co_fn enum table_end table_list_has_host(const struct table_list *l, const char *name, const char *addr); /* HOSTS */
 
 /* `sallyport map`, postmap's job: build TYPE:FILE from FILE; query; delete. Used by the tool, blocking. */
 struct error *table_build(const char *spec, const struct conf *conf);
+struct error *table_remove(const char *spec, const char *key, bool *was_there_r);
 
 #endif
