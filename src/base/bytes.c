@@ -30,7 +30,7 @@ bool bytes_has_iprefix(struct bytes b, struct bytes prefix)
 
 bool bytes_has_isuffix(struct bytes b, struct bytes suffix)
 {
-    return b.n >= suffix.n && bytes_ieq(bytes(b.p + b.n - suffix.n, suffix.n), suffix);
+    return b.n >= suffix.n && bytes_ieq(bytes_skip(b, b.n - suffix.n), suffix);
 }
 
 size_t bytes_chr(struct bytes b, char c)
@@ -56,6 +56,8 @@ size_t bytes_find(struct bytes b, struct bytes needle)
 
 struct bytes bytes_skip(struct bytes b, size_t n)
 {
+    if (b.p == NULL)
+        return b;
     if (n > b.n)
         n = b.n;
     return bytes(b.p + n, b.n - n);

@@ -221,7 +221,7 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
 
 struct bytes io_buffered(const struct io_stream *s)
 {
-    return bytes(s->in.p + s->in.start, s->in.n);
+    return s->in.p ? bytes(s->in.p + s->in.start, s->in.n) : bytes("", 0);
 }
 
 void io_consume(struct io_stream *s, size_t n)

@@ -128,12 +128,13 @@ static bool skip_route(struct cursor *c)
     return skip(c, ':');
 }
 
+/* A quoted '@' in a local part that has no domain would be taken for the address's '@' later. */
 static bool read_mailbox(struct cursor *c)
 {
     if (!skip_route(c) || !read_local(c))
         return false;
     if (!skip(c, '@'))
-        return true;
+        return bytes_chr(buf_bytes(&c->out), '@') == SIZE_MAX;
     if (c->out.n == 0)
         return false;
     buf_addc(&c->out, '@');

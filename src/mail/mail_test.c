@@ -77,6 +77,7 @@ static void test_paths(void **state)
         {"<a\x01@example.com>", true, false, NULL, NULL},
         {"<gr\xc3\xbc@example.com>", true, false, NULL, NULL},
         {"", false, false, NULL, NULL},
+        {"<\"a@example.net\">", true, false, NULL, NULL},
         {"<\"unclosed@example.com>", true, false, NULL, NULL},
     };
 

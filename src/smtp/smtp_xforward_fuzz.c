@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         smtp_xforward_format(&out, &f, 0x7f);
         rest = buf_bytes(&out);
         while (rest.n > 0) {
-            struct bytes line = bytes_cut(&rest, '\n');
+            struct bytes line = bytes_trim(bytes_cut(&rest, '\n'));
 
             if (line.n > 1100 || !smtp_xforward_parse(ctx, bytes_skip(line, 9), &again, &why))
                 abort();
