@@ -12,6 +12,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -76,6 +77,14 @@ static void wake_acceptors(struct listen *l)
 
 /* ---- a session ---- */
 
+/* It closed its side and has nothing left to say. (The stream itself learns of that only once it is read.) */
+static bool has_left(const struct session *s)
+{
+    struct pollfd p = {.fd = io_stream_fd(s->stream), .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) > 0 && !io_has_input(s->stream);
+}
+
 /* Waits for a place, unless the client leaves or we stop. */
 static co_fn void wait_for_place(struct session *s)
 {
@@ -84,7 +93,7 @@ static co_fn void wait_for_place(struct session *s)
 
     limit->reached(limit->arg);
     if (co_lock(&l->asking, CO_NEVER, "a place") == CO_OK) {
-        while (!(s->has_place = limit->try_take(limit->arg)) && !io_peer_left(s->stream))
+        while (!(s->has_place = limit->try_take(limit->arg)) && !has_left(s))
             if (limit->wait(limit->arg, CO_NEVER) == CO_CANCELLED)
                 break;
         co_unlock(&l->asking);
