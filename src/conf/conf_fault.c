@@ -1,0 +1,32 @@
+/* Faults of a configuration: gathered, not thrown, so that the administrator sees all of them at once. */
+#include "conf_own.h"
+#include "mem.h"
+
+#include <stdarg.h>
+
+void conf_fault_add(struct conf_faults *f, enum conf_severity severity, const char *file, unsigned line,
+                    const char *fmt, ...)
+{
+    struct conf_fault *fault;
+    va_list args;
+
+    if (f->n >= CONF_FAULT_LIMIT && (severity != CONF_ERROR || conf_faults_has_error(f)))
+        return;
+    if (f->n % 16 == 0)
+        f->at = mem_grow(f->ctx, f->at, f->n + 16);
+    fault = &f->at[f->n++];
+    fault->severity = severity;
+    fault->file = mem_strdup(f->at, file ? file : "");
+    fault->line = line;
+    va_start(args, fmt);
+    fault->text = mem_vprintf(f->at, fmt, args);
+    va_end(args);
+}
+
+bool conf_faults_has_error(const struct conf_faults *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (f->at[i].severity == CONF_ERROR)
+            return true;
+    return false;
+}

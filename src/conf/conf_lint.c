@@ -1,0 +1,360 @@
+/*
+ * What only a look at the whole shows: each single value is good, and yet strangers reach the after-filter
+ * server, mail goes round in circles, nobody stands guard over relaying, or somebody waits for a feature that
+ * is not there.
+ */
+#include "conf_own.h"
+#include "mem.h"
+
+#include <arpa/inet.h>
+
+/* ---- reading values without trust ---- */
+
+/* The expanded text, or "" for one that conf_validate has complained of. Owned by ctx. */
+static char *text_of(const void *ctx, const struct conf *c, const char *name)
+{
+    const char *raw = conf_raw(c, name);
+    char *text = NULL;
+    struct error *e = conf_expand(ctx, c, raw ? raw : "", &text);
+
+    if (e == NULL)
+        return text;
+    error_free(&e);
+    return mem_strdup(ctx, "");
+}
+
+static long number_of(const struct conf *c, const char *name)
+{
+    char *text = text_of(NULL, c, name);
+    long value = 0;
+    char *fault = conf_number_parse(NULL, conf_param_find(name), name, text, &value);
+
+    if (fault != NULL)
+        value = 0;
+    talloc_free(fault);
+    talloc_free(text);
+    return value;
+}
+
+/* Whether one of the words is an item of the list, without case; in_force: one that ends with it always. */
+static bool list_has_any(const char *list, const char *const *words)
+{
+    const char *rest = list;
+    char *item;
+    bool found = false;
+
+    while (!found && (item = conf_list_next(NULL, &rest)) != NULL) {
+        for (size_t i = 0; words[i] != NULL; i++)
+            found = found || bytes_ieq(bytes_of(item), bytes_of(words[i]));
+        talloc_free(item);
+    }
+    return found;
+}
+
+static bool is_smtpd(const struct conf_service *s)
+{
+    return strcmp(s->command, "smtpd") == 0;
+}
+
+/* ---- addresses ---- */
+
+static bool is_loopback(const char *host)
+{
+    unsigned char v6[16];
+    struct in_addr v4;
+
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    if (inet_pton(AF_INET6, host, v6) == 1)
+        return memcmp(v6, &in6addr_loopback, sizeof(v6)) == 0;
+    return strcasecmp(host, "localhost") == 0;
+}
+
+/* Whether only this machine reaches the service. */
+static bool listens_inside(const struct conf_service *s)
+{
+    char *interfaces;
+    const char *rest;
+    char *item;
+    bool inside = true;
+
+    if (s->type != CONF_INET)
+        return true;
+    if (s->host != NULL)
+        return is_loopback(s->host);
+    interfaces = text_of(NULL, s->conf, "inet_interfaces");
+    rest = interfaces;
+    while (inside && (item = conf_list_next(interfaces, &rest)) != NULL)
+        inside = strcasecmp(item, "loopback-only") == 0 || is_loopback(item);
+    talloc_free(interfaces);
+    return inside;
+}
+
+/* ---- the after-filter server ---- */
+
+/* Whether the list lets everybody pass: it says permit, and refuses nobody before. */
+static bool permits_anybody(const struct conf *c, const char *name)
+{
+    char *list = text_of(NULL, c, name);
+    const char *rest = list;
+    char *item;
+    bool permits = false;
+
+    while (!permits && (item = conf_list_next(list, &rest)) != NULL) {
+        if (strncasecmp(item, "reject", 6) == 0 || strncasecmp(item, "defer", 5) == 0 ||
+            strncasecmp(item, "check_", 6) == 0)
+            break;
+        permits = strcasecmp(item, "permit") == 0;
+    }
+    talloc_free(list);
+    return permits;
+}
+
+static bool is_set(const struct conf *c, const char *name)
+{
+    char *text = text_of(NULL, c, name);
+    bool set = *text != '\0';
+
+    talloc_free(text);
+    return set;
+}
+
+static void lint_exposed(const struct conf_service *s, struct conf_faults *faults)
+{
+    bool has_xforward = is_set(s->conf, "smtpd_authorized_xforward_hosts");
+
+    if (!is_smtpd(s) || s->type != CONF_INET || listens_inside(s))
+        return;
+    if (has_xforward && is_set(s->conf, "smtpd_proxy_filter"))
+        return; /* a front behind another front; lint_loop has its say */
+    if (has_xforward)
+        conf_fault_add(
+            faults, CONF_WARNING, s->file, s->line,
+            "after-filter server \"%s\" (smtpd_authorized_xforward_hosts is set) can be reached from "
+            "outside: write 127.0.0.1:%s",
+            s->name, s->port);
+    if (permits_anybody(s->conf, "smtpd_recipient_restrictions"))
+        conf_fault_add(
+            faults, CONF_WARNING, s->file, s->line,
+            "\"%s\" can be reached from outside and its smtpd_recipient_restrictions permit every client",
+            s->name);
+}
+
+/* The filter's port, when it is an inet endpoint: [inet:][host:]port. */
+static bool filter_endpoint(const void *ctx, const struct conf *c, const char *name, char **host_r,
+                            char **port_r)
+{
+    char *text = text_of(ctx, c, name);
+    char *wrong;
+
+    if (*text == '\0' || strncasecmp(text, "unix:", 5) == 0)
+        return false;
+    if (strncasecmp(text, "inet:", 5) == 0)
+        text += 5;
+    wrong = conf_endpoint_parse(ctx, text, host_r, port_r);
+    return wrong == NULL;
+}
+
+/* Whether what connects to this endpoint arrives at the service. */
+static bool is_endpoint_of(const struct conf_service *s, const char *host, const char *port)
+{
+    if (s->type != CONF_INET || strcmp(s->port, port) != 0)
+        return false;
+    if (host == NULL)
+        host = "localhost";
+    if (s->host == NULL)
+        return is_loopback(host);
+    return strcmp(s->host, host) == 0 || (strcasecmp(host, "localhost") == 0 && is_loopback(s->host)) ||
+           (strcasecmp(s->host, "localhost") == 0 && is_loopback(host));
+}
+
+static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
+{
+    void *ctx = talloc_new(NULL);
+    char *host = NULL, *port = NULL;
+
+    if (filter_endpoint(ctx, s->conf, parameter, &host, &port) && is_endpoint_of(s, host, port))
+        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s:%s)",
+                       s->name, parameter, host ? host : "localhost", port);
+    else if (is_smtpd(s) && is_set(s->conf, "smtpd_proxy_filter") &&
+             is_set(s->conf, "smtpd_authorized_xforward_hosts"))
+        conf_fault_add(
+            faults, CONF_WARNING, s->file, s->line,
+            "filter loop: \"%s\" looks like an after-filter server (smtpd_authorized_xforward_hosts is "
+            "set) and sends to smtpd_proxy_filter: add -o smtpd_proxy_filter=",
+            s->name);
+    talloc_free(ctx);
+}
+
+/* smtpd_proxy_filter in main.cf is meant for the front, and every other smtpd inherits it. */
+static void lint_inherited(const struct conf *main_conf, const struct conf_services *all,
+                           struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(main_conf, "smtpd_proxy_filter");
+    size_t fronts = 0;
+
+    if (e == NULL || !is_set(main_conf, "smtpd_proxy_filter"))
+        return;
+    for (size_t i = 0; i < all->n; i++)
+        if (is_smtpd(&all->at[i]) && is_set(all->at[i].conf, "smtpd_proxy_filter"))
+            fronts++;
+    if (fronts > 1)
+        conf_fault_add(
+            faults, CONF_WARNING, e->file, e->line,
+            "smtpd_proxy_filter in main.cf is inherited by %zu smtpd services: set it with -o in master.cf",
+            fronts);
+}
+
+/* ---- relaying ---- */
+
+static const char *const guards[] = {
+    "reject_unauth_destination", "defer_unauth_destination", "reject", "defer",
+    "defer_if_permit",           "check_relay_domains",      NULL};
+
+static bool is_guarded(const struct conf *c, const char *name)
+{
+    char *list = text_of(NULL, c, name);
+    bool guarded = list_has_any(list, guards);
+
+    talloc_free(list);
+    return guarded;
+}
+
+static void lint_relay(const struct conf_service *s, struct conf_faults *faults)
+{
+    if (!is_smtpd(s) || is_guarded(s->conf, "smtpd_relay_restrictions") ||
+        is_guarded(s->conf, "smtpd_recipient_restrictions"))
+        return;
+    conf_fault_add(
+        faults, CONF_ERROR, s->file, s->line,
+        "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions of \"%s\", specify at least "
+        "one working instance of: reject_unauth_destination, defer_unauth_destination, reject, defer, "
+        "defer_if_permit or check_relay_domains",
+        s->name);
+}
+
+/* ---- values that do not go together ---- */
+
+static const struct conf_entry nowhere;
+
+static const struct conf_entry *place_of(const struct conf *c, const char *a, const char *b)
+{
+    const struct conf_entry *e = conf_entry_find(c, a);
+
+    if (e == NULL)
+        e = conf_entry_find(c, b);
+    return e ? e : &nowhere;
+}
+
+static void lint_size(const struct conf *c, const char *mailbox, struct conf_faults *faults)
+{
+    long message = number_of(c, "message_size_limit"), limit = number_of(c, mailbox);
+    const struct conf_entry *e = place_of(c, "message_size_limit", mailbox);
+
+    if (limit > 0 && (message == 0 || message > limit))
+        conf_fault_add(faults, CONF_ERROR, e->file, e->line,
+                       "%s (%ld) is smaller than message_size_limit (%ld%s)", mailbox, limit, message,
+                       message ? "" : ", no limit");
+}
+
+static void lint_newline(const struct conf_entry *e, const struct conf *c, struct conf_faults *faults)
+{
+    char *text = text_of(NULL, c, e->name);
+
+    if (strcasecmp(text, "no") == 0)
+        conf_fault_add(
+            faults, CONF_WARNING, e->file, e->line,
+            "smtpd_forbid_bare_newline = no: end of data is CR LF . CR LF on every listener all the same");
+    talloc_free(text);
+}
+
+static bool is_transport(const struct conf_services *all, const char *name, size_t n)
+{
+    if (n == strlen("default") && strncmp(name, "default", n) == 0)
+        return true;
+    for (size_t i = 0; i < all->n; i++)
+        if (strlen(all->at[i].name) == n && strncmp(all->at[i].name, name, n) == 0)
+            return true;
+    return false;
+}
+
+/* NAME_destination_concurrency_limit and no service NAME: most likely a slip of the pen. */
+static void lint_transport(const struct conf_entry *e, const struct conf_services *all,
+                           struct conf_faults *faults)
+{
+    const struct conf_param *p = conf_param_of_transport(e->name);
+    size_t suffix;
+
+    if (p == NULL || conf_param_find(e->name) != NULL)
+        return;
+    for (suffix = 1; e->name[suffix] != '\0'; suffix++)
+        if (e->name[suffix] == '_' && is_transport(all, e->name, suffix))
+            return;
+    conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                   "unused parameter: %s=%s (no service of master.cf has "
+                   "this name)",
+                   e->name, e->value);
+}
+
+/* What is set in one file's level. */
+static void lint_set(const struct conf *c, const struct conf_services *all, struct conf_faults *faults)
+{
+    for (const struct conf_entry *e = c->set; e != NULL; e = e->hh.next) {
+        const struct conf_param *p = conf_param_find(e->name);
+
+        if (e->is_internal)
+            continue;
+        if (strcmp(e->name, "smtpd_forbid_bare_newline") == 0)
+            lint_newline(e, c, faults);
+        if (p == NULL)
+            lint_transport(e, all, faults);
+        else if (p->state == CONF_KNOWN && *e->value != '\0' && strcmp(e->value, p->value) != 0)
+            conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                           "%s = %s: Postfix has this parameter, this version does not act on it", e->name,
+                           e->value);
+    }
+}
+
+/* ---- commands ---- */
+
+static void lint_command(const struct conf_service *s, struct conf_faults *faults)
+{
+    switch (conf_command(s->command)) {
+    case CONF_COMMAND_OURS:
+        break;
+    case CONF_COMMAND_SERVED:
+        conf_fault_add(faults, CONF_NOTE, s->file, s->line, "service \"%s\" (%s): needs no process here",
+                       s->name, s->command);
+        break;
+    case CONF_COMMAND_LATER:
+        conf_fault_add(
+            faults, CONF_WARNING, s->file, s->line,
+            "service \"%s\": this version does not have the command \"%s\"; mail for it waits in the queue",
+            s->name, s->command);
+        break;
+    case CONF_COMMAND_UNKNOWN:
+        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service \"%s\": unknown command \"%s\"",
+                       s->name, s->command);
+        break;
+    }
+}
+
+void conf_lint(const struct conf *main_conf, const struct conf_services *services, struct conf_faults *faults)
+{
+    lint_set(main_conf, services, faults);
+    lint_size(main_conf, "mailbox_size_limit", faults);
+    lint_size(main_conf, "virtual_mailbox_limit", faults);
+    lint_inherited(main_conf, services, faults);
+    for (size_t i = 0; i < services->n; i++) {
+        const struct conf_service *s = &services->at[i];
+
+        lint_command(s, faults);
+        lint_set(s->conf, services, faults);
+        lint_exposed(s, faults);
+        lint_relay(s, faults);
+        if (is_smtpd(s))
+            lint_loop(s, "smtpd_proxy_filter", faults);
+        if (strcmp(s->command, "filter") == 0)
+            lint_loop(s, "filter_nexthop", faults);
+    }
+}

@@ -1,0 +1,106 @@
+/*
+ * What the files of conf/ share and nobody else sees: the inside of a configuration, logical lines, parsing
+ * of values.
+ */
+#ifndef CONF_OWN_H
+#define CONF_OWN_H
+
+#include "buf.h"
+#include "conf.h"
+
+#include <uthash.h>
+
+#define CONF_FILE_LIMIT   (4u << 20) /* bytes of main.cf or master.cf */
+#define CONF_NEST_LIMIT   100        /* $a inside the value of $b inside ... */
+#define CONF_EXPAND_STEPS 20000      /* references that one expansion may follow */
+#define CONF_EXPAND_BYTES (1u << 20) /* of the expanded text */
+#define CONF_FAULT_LIMIT  1000       /* more faults than anybody reads */
+
+struct conf_entry {
+    char *name;
+    char *value; /* as written, trimmed */
+    char *file;
+    unsigned line;
+    bool is_internal; /* set by us for each service (service_name), not by the administrator */
+    UT_hash_handle hh;
+};
+
+struct conf_cached {
+    char *name;
+    char *text;
+    UT_hash_handle hh;
+};
+
+struct conf {
+    const struct conf *base; /* NULL: over the defaults */
+    char *dir;
+    struct conf_entry *set;
+    struct conf_cached *cache; /* expanded texts */
+};
+
+/* ---- conf_lines.c ---- */
+
+struct conf_lines {
+    struct bytes rest;
+    unsigned line; /* number of the first line in rest */
+    const char *file;
+    struct conf_faults *faults;
+};
+void conf_lines_init(struct conf_lines *l, struct bytes text, const char *file, struct conf_faults *faults);
+/* The next logical line, without comments, joined, in out; its first line's number. False at the end. */
+bool conf_lines_next(struct conf_lines *l, struct buf *out, unsigned *line_r);
+/* The whole file; NULL after a fault was added. Free with talloc_free. */
+char *conf_file_read(const void *ctx, const char *file, struct conf_faults *faults, size_t *n_r);
+
+/* ---- conf_main.c ---- */
+
+/* Cuts "name = value". NULL, or what is wrong (a constant). Both parts borrow from line. */
+const char *conf_split(struct bytes line, struct bytes *name_r, struct bytes *value_r);
+void conf_main_parse(struct conf *c, struct bytes text, const char *file, struct conf_faults *faults);
+
+/* ---- conf.c ---- */
+
+const struct conf_entry *conf_entry_find(const struct conf *c, const char *name);
+/* The value as written, or the default as declared (or found at run time); NULL: neither set nor declared. */
+const char *conf_raw(const struct conf *c, const char *name);
+/* Whether conf_text_for and its kin may be asked: "slow_destination_concurrency_limit"; the parameter that
+ * gives type and default, or NULL. */
+const struct conf_param *conf_param_of_transport(const char *name);
+
+/* ---- conf_runtime.c ---- */
+
+/* A default that depends on the machine: myhostname, mydomain, mynetworks. NULL: not such a one. */
+const char *conf_runtime_default(const struct conf *c, const char *name);
+
+/* ---- conf_value.c ---- */
+
+/* NULL, or the fault in Postfix's words; free with talloc_free. */
+char *conf_bool_parse(const void *ctx, const char *name, const char *text, bool *out_r);
+char *conf_number_parse(const void *ctx, const struct conf_param *p, const char *name, const char *text,
+                        long *out_r);
+char *conf_time_parse(const void *ctx, const struct conf_param *p, const char *name, const char *text,
+                      uint64_t *ms_r);
+char *conf_text_check(const void *ctx, const struct conf_param *p, const char *name, const char *text);
+/* Any of these, by type. */
+char *conf_value_check(const void *ctx, const struct conf_param *p, const char *name, const char *text);
+
+/* ---- conf_validate.c, conf_used.c ---- */
+
+struct conf_used;
+/* Names that some value of c, or master.cf in its folder, refers to. */
+struct conf_used *conf_used_new(const void *ctx, const struct conf *c);
+bool conf_used_has(const struct conf_used *u, const char *name);
+
+/* ---- conf_suggest.c ---- */
+
+/* The declared name nearest to `name`; NULL when none is near. */
+const char *conf_suggest(const char *name);
+
+/* ---- conf_master.c ---- */
+
+struct conf_services conf_services_parse(const void *ctx, struct conf *main_conf, struct bytes text,
+                                         const char *file, struct conf_faults *faults);
+/* conf_endpoint.c: cuts "host:port", "[v6]:port", ":port", "port". NULL, or what is wrong; owned by ctx. */
+char *conf_endpoint_parse(const void *ctx, const char *name, char **host_r, char **port_r);
+
+#endif

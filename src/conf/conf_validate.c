@@ -1,0 +1,137 @@
+/*
+ * Every value of a configuration tried before anything acts on it, so that a bad one refuses to start and a
+ * service never meets it.
+ */
+#include "conf_own.h"
+#include "mem.h"
+
+/* NAME_suffix: a parameter of the transport or service NAME, and the parameter that gives its type and
+ * default. */
+static const struct {
+    const char *suffix;
+    const char *fallback;
+} of_transport[] = {
+    {"_delivery_slot_cost", "default_delivery_slot_cost"},
+    {"_delivery_slot_discount", "default_delivery_slot_discount"},
+    {"_delivery_slot_loan", "default_delivery_slot_loan"},
+    {"_destination_concurrency_failed_cohort_limit", "default_destination_concurrency_failed_cohort_limit"},
+    {"_destination_concurrency_limit", "default_destination_concurrency_limit"},
+    {"_destination_concurrency_negative_feedback", "default_destination_concurrency_negative_feedback"},
+    {"_destination_concurrency_positive_feedback", "default_destination_concurrency_positive_feedback"},
+    {"_destination_rate_delay", "default_destination_rate_delay"},
+    {"_destination_recipient_limit", "default_destination_recipient_limit"},
+    {"_extra_recipient_limit", "default_extra_recipient_limit"},
+    {"_initial_destination_concurrency", "initial_destination_concurrency"},
+    {"_minimum_delivery_slots", "default_minimum_delivery_slots"},
+    {"_recipient_limit", "default_recipient_limit"},
+    {"_recipient_refill_delay", "default_recipient_refill_delay"},
+    {"_recipient_refill_limit", "default_recipient_refill_limit"},
+    {"_time_limit", "command_time_limit"},
+    {"_transport_rate_delay", "default_transport_rate_delay"},
+};
+
+const struct conf_param *conf_param_of_transport(const char *name)
+{
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i < sizeof(of_transport) / sizeof(of_transport[0]); i++) {
+        size_t suffix_n = strlen(of_transport[i].suffix);
+
+        if (n > suffix_n && strcmp(name + n - suffix_n, of_transport[i].suffix) == 0)
+            return conf_param_find(of_transport[i].fallback);
+    }
+    return NULL;
+}
+
+/* What is wrong with the value that `name` has in c; NULL: nothing. Owned by ctx. */
+static char *fault_of(const void *ctx, const struct conf *c, const char *name)
+{
+    const struct conf_param *p = conf_param_find(name);
+    const char *raw = conf_raw(c, name);
+    char *text = NULL, *fault;
+    struct error *e;
+
+    if (p == NULL)
+        p = conf_param_of_transport(name);
+    if (raw == NULL)
+        return NULL;
+    if (p != NULL && p->type == CONF_RAW_TEXT)
+        return conf_text_check(ctx, p, name, raw);
+    e = conf_expand(NULL, c, raw, &text);
+    if (e != NULL) {
+        fault = mem_printf(ctx, "%s: %s", name, e->text);
+        error_free(&e);
+        return fault;
+    }
+    fault = p ? conf_value_check(ctx, p, name, text) : NULL;
+    talloc_free(text);
+    return fault;
+}
+
+static void check_unused(const struct conf_entry *e, const struct conf_used *used, struct conf_faults *faults)
+{
+    const char *meant;
+
+    if (e->is_internal || conf_param_find(e->name) || conf_param_of_transport(e->name) ||
+        conf_used_has(used, e->name))
+        return;
+    meant = conf_suggest(e->name);
+    conf_fault_add(faults, CONF_WARNING, e->file, e->line, "unused parameter: %s=%s%s%s%s", e->name, e->value,
+                   meant ? " (did you mean " : "", meant ? meant : "", meant ? "?)" : "");
+}
+
+/* The place where somebody can mend it: where the name is set; for a default, the file as a whole. */
+static void check_value(const struct conf *c, const char *name, const char *where, unsigned line,
+                        struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(c, name);
+    char *fault = fault_of(NULL, c, name);
+
+    if (fault != NULL)
+        conf_fault_add(faults, CONF_ERROR, e && e->file ? e->file : where, e && e->file ? e->line : line,
+                       "%s", fault);
+    talloc_free(fault);
+}
+
+static bool is_set_here(const struct conf *c, const char *name)
+{
+    const struct conf_entry *e;
+
+    HASH_FIND_STR(c->set, name, e);
+    return e != NULL;
+}
+
+/* Whether a value that comes from below reads otherwise now: it has references, and was good below. */
+static bool may_have_changed(const struct conf *c, const char *name)
+{
+    const char *raw = conf_raw(c, name);
+    char *before;
+    bool was_good;
+
+    if (raw == NULL || strchr(raw, '$') == NULL)
+        return false;
+    if (c->base == NULL)
+        return true;
+    before = fault_of(NULL, c->base, name);
+    was_good = before == NULL;
+    talloc_free(before);
+    return was_good;
+}
+
+void conf_validate(struct conf *c, struct conf_faults *faults)
+{
+    struct conf_used *used = conf_used_new(NULL, c);
+    const char *where = c->set && c->set->file ? c->set->file : c->dir;
+    unsigned line = c->base && c->set ? c->set->line : 0;
+    size_t n;
+    const struct conf_param *params = conf_params(&n);
+
+    for (const struct conf_entry *e = c->set; e != NULL; e = e->hh.next) {
+        check_unused(e, used, faults);
+        check_value(c, e->name, where, line, faults);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!is_set_here(c, params[i].name) && may_have_changed(c, params[i].name))
+            check_value(c, params[i].name, where, line, faults);
+    talloc_free(used);
+}
