@@ -91,9 +91,9 @@ static bool is_shown(const char *text)
     return true;
 }
 
-static bool refuse(struct mail_reply *why, const char *fmt, struct bytes what)
+static bool refuse(struct mail_reply *why, const char *text, struct bytes what)
 {
-    *why = mail_reply(501, "5.5.4", "%s%.*s", fmt, (int)(what.n < 100 ? what.n : 100), what.p);
+    *why = mail_reply(501, "5.5.4", "%s%.*s", text, (int)(what.n < 100 ? what.n : 100), what.p);
     return false;
 }
 
@@ -105,9 +105,9 @@ static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f
     char *text;
 
     if (name.n == word.n)
-        return refuse(why_r, "Error: attribute=value expected", bytes(NULL, 0));
+        return refuse(why_r, "Error: attribute=value expected", BYTES(""));
     if (value.n > VALUE_LIMIT)
-        return refuse(why_r, "Error: attribute value too long", bytes(NULL, 0));
+        return refuse(why_r, "Error: attribute value too long", BYTES(""));
     if (a == NULL)
         return refuse(why_r, "Bad XFORWARD attribute name: ", name);
     text = smtp_xtext_decode(ctx, value);
@@ -130,11 +130,26 @@ bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward
     struct bytes word;
 
     if (bytes_trim(args).n == 0)
-        return refuse(why_r, "Syntax: XFORWARD attribute=value...", bytes(NULL, 0));
+        return refuse(why_r, "Syntax: XFORWARD attribute=value...", BYTES(""));
     while ((word = bytes_word(&args, " \t")).n > 0)
         if (!take_word(ctx, word, f, why_r))
             return false;
     return true;
+}
+
+/* At most what a server takes: a client's endless HELO must not make the filter refuse its mail. What means nothing
+ * when it is cut is not told. */
+static void add_value(struct buf *out, const struct attribute *a, const char *value)
+{
+    size_t start = out->n;
+    struct bytes rest;
+
+    for (rest = bytes_of(value); rest.n > 0 && out->n - start + 3 <= VALUE_LIMIT; rest = bytes_skip(rest, 1))
+        smtp_xtext_encode(out, bytes(rest.p, 1));
+    if (rest.n > 0 && a->is_good != is_any) {
+        buf_cut(out, start);
+        buf_adds(out, "[UNAVAILABLE]");
+    }
 }
 
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names)
@@ -150,7 +165,7 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
         buf_addf(&one, " %s=", attributes[i].name);
         if (value != NULL && i == SMTP_XFORWARD_ADDR && strchr(value, ':') != NULL)
             buf_adds(&one, "IPv6:");
-        smtp_xtext_encode(&one, bytes_of(value ? value : "[UNAVAILABLE]"));
+        add_value(&one, &attributes[i], value ? value : "[UNAVAILABLE]");
         if (payload.n > 0 && payload.n + one.n > PAYLOAD_LIMIT) {
             buf_addf(out, "XFORWARD%s\r\n", buf_text(&payload));
             buf_cut(&payload, 0);

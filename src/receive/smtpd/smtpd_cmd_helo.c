@@ -1,0 +1,97 @@
+/* EHLO and HELO, RFC 5321 4.1.1.1. Both end a transaction (4.1.4). */
+#include "smtpd_session.h"
+
+#include "mem.h"
+
+enum { HELO_LIMIT = 512 };
+
+/* What the client calls itself, without what could break a log line or a header. */
+static char *clean_name(struct smtpd_session *s, struct bytes name)
+{
+    char *text = bytes_dup(s, bytes(name.p, name.n < HELO_LIMIT ? name.n : HELO_LIMIT));
+
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127)
+            *p = '?';
+    return text;
+}
+
+static co_fn bool begin(struct smtpd_session *s, const struct smtp_line *line, struct mail_reply *why_r)
+{
+    smtpd_tx_end(s);
+    talloc_free((void *)(uintptr_t)s->client->helo);
+    s->client->helo = clean_name(s, line->rest);
+    s->client->proto = "SMTP"; /* as long as the checks run, also for EHLO: a policy server sees it so (Postfix) */
+    return smtpd_gate(s, MAIL_AT_HELO, NULL, why_r);
+}
+
+static co_fn unsigned discarded_for(struct smtpd_session *s)
+{
+    struct bytes unknown;
+    char *value;
+
+    if (s->conf->discard_maps.n == 0 ||
+        table_maps_find(&s->conf->discard_maps, s->command, bytes_of(s->client->addr), &value) != TABLE_FOUND)
+        return s->conf->discarded;
+    return smtp_features_parse(value, &unknown);
+}
+
+/* RFC 5321 4.1.1.1, keywords in Postfix's order. */
+static struct mail_reply features_reply(struct smtpd_session *s)
+{
+    struct mail_reply r = {.code = 250};
+    struct buf text = {0};
+    unsigned f = s->features;
+
+    buf_adds(&text, s->conf->myhostname);
+    if (f & SMTP_PIPELINING)
+        buf_adds(&text, "\nPIPELINING");
+    if (f & SMTP_SIZE && s->conf->message_size_limit > 0)
+        buf_addf(&text, "\nSIZE %llu", (unsigned long long)s->conf->message_size_limit);
+    else if (f & SMTP_SIZE)
+        buf_adds(&text, "\nSIZE");
+    if (f & SMTP_VRFY)
+        buf_adds(&text, "\nVRFY");
+    if (f & SMTP_XFORWARD)
+        buf_adds(&text, "\nXFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT");
+    if (f & SMTP_ENHANCEDSTATUSCODES)
+        buf_adds(&text, "\nENHANCEDSTATUSCODES");
+    if (f & SMTP_8BITMIME)
+        buf_adds(&text, "\n8BITMIME");
+    if (f & SMTP_DSN)
+        buf_adds(&text, "\nDSN");
+    if (f & SMTP_SMTPUTF8)
+        buf_adds(&text, "\nSMTPUTF8");
+    if (f & SMTP_CHUNKING)
+        buf_adds(&text, "\nCHUNKING");
+    r.text = r.owned = bytes_dup(NULL, buf_bytes(&text));
+    buf_deinit(&text);
+    return r;
+}
+
+struct mail_reply smtpd_cmd_ehlo(struct smtpd_session *s, const struct smtp_line *line)
+{
+    struct mail_reply why;
+
+    if (line->rest.n == 0)
+        return mail_reply_fixed(501, "", "Syntax: EHLO hostname");
+    if (!begin(s, line, &why))
+        return why;
+    s->client->proto = "ESMTP";
+    s->features = s->conf->features;
+    if (smtpd_may_xforward(s))
+        s->features |= SMTP_XFORWARD;
+    s->features &= ~discarded_for(s);
+    return features_reply(s);
+}
+
+struct mail_reply smtpd_cmd_helo(struct smtpd_session *s, const struct smtp_line *line)
+{
+    struct mail_reply why;
+
+    if (line->rest.n == 0)
+        return mail_reply_fixed(501, "", "Syntax: HELO hostname");
+    if (!begin(s, line, &why))
+        return why;
+    return mail_reply_fixed(250, "", s->conf->myhostname);
+}

@@ -1,0 +1,387 @@
+/*
+ * The session loop: greets, reads a command, has it carried out, sends the reply; and the only place that sends one.
+ *
+ * Replies gather while further commands are already in the buffer (RFC 2920), so a pipelined burst is answered by one
+ * write. Errors and junk commands are counted here, delays and dismissals happen here, and the log learns here how the
+ * session ended.
+ */
+#include "smtpd_session.h"
+
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+
+#include <stdio.h>
+
+enum command_flag {
+    LAST = 1,   /* RFC 2920 3.1: nothing may be sent after it before its reply */
+    JUNK = 2,   /* counts as junk: useful to nobody when repeated */
+    FREE = 4,   /* also when the client was denied access */
+};
+
+static const struct command {
+    const char *name;       /* in log lines and on the wire */
+    const char *stat;       /* in the disconnect line */
+    struct mail_reply (*run)(struct smtpd_session *s, const struct smtp_line *line);
+    int flags;
+} commands[SMTPD_VERBS] = {
+    [SMTPD_EHLO] = {"EHLO", "ehlo", smtpd_cmd_ehlo, LAST | JUNK},
+    [SMTPD_HELO] = {"HELO", "helo", smtpd_cmd_helo, LAST | JUNK},
+    [SMTPD_XFORWARD] = {"XFORWARD", "xforward", smtpd_cmd_xforward, 0},
+    [SMTPD_MAIL] = {"MAIL", "mail", smtpd_cmd_mail, 0},
+    [SMTPD_RCPT] = {"RCPT", "rcpt", smtpd_cmd_rcpt, 0},
+    [SMTPD_DATA] = {"DATA", "data", smtpd_cmd_data, LAST},
+    [SMTPD_BDAT] = {"BDAT", "bdat", smtpd_cmd_bdat, 0},
+    [SMTPD_RSET] = {"RSET", "rset", smtpd_cmd_rset, JUNK},
+    [SMTPD_NOOP] = {"NOOP", "noop", smtpd_cmd_noop, JUNK | LAST | FREE},
+    [SMTPD_VRFY] = {"VRFY", "vrfy", smtpd_cmd_vrfy, JUNK | LAST},
+    [SMTPD_ETRN] = {"ETRN", "etrn", NULL, JUNK},
+    [SMTPD_HELP] = {"HELP", "help", smtpd_cmd_help, JUNK | FREE},
+    [SMTPD_QUIT] = {"QUIT", "quit", smtpd_cmd_quit, FREE},
+    [SMTPD_UNKNOWN] = {"UNKNOWN", "unknown", NULL, 0},
+};
+
+/* ---- for the log ---- */
+
+const char *smtpd_log_id(struct smtpd_session *s)
+{
+    if (s->tx != NULL)
+        return s->tx->envelope.id;
+    if (s->next_id[0] == '\0')
+        mail_id_new(s->next_id);
+    return s->next_id;
+}
+
+char *smtpd_client_text(struct smtpd_session *s)
+{
+    return mem_printf(s->command, "%s[%s]", s->client->name, s->client->addr);
+}
+
+/* "ehlo=1 mail=1 rcpt=0/2 commands=2/4": good of all, only the verbs that were used. */
+static void log_disconnect(struct smtpd_session *s)
+{
+    struct buf text = {0};
+    unsigned ok = 0, total = 0;
+
+    for (int v = 0; v < SMTPD_VERBS; v++) {
+        if (s->total[v] == 0)
+            continue;
+        ok += s->ok[v];
+        total += s->total[v];
+        buf_addf(&text, " %s=%u", commands[v].stat, s->ok[v]);
+        if (s->ok[v] != s->total[v])
+            buf_addf(&text, "/%u", s->total[v]);
+    }
+    buf_addf(&text, " commands=%u", ok);
+    if (ok != total)
+        buf_addf(&text, "/%u", total);
+    log_info("disconnect from %s[%s]%s", s->client->name, s->client->addr, buf_text(&text));
+    buf_deinit(&text);
+}
+
+/* A client that leaves after a completed message did what it came for: nothing to report. */
+static void log_leave(struct smtpd_session *s, const char *what)
+{
+    if (s->leave == SMTPD_LOST && strcmp(s->where, "END-OF-MESSAGE") == 0)
+        return;
+    if (s->where_bytes > 0)
+        log_info("%s: %s after %s (%llu bytes) from %s[%s]", smtpd_log_id(s), what, s->where,
+                 (unsigned long long)s->where_bytes, s->client->name, s->client->addr);
+    else
+        log_info("%s: %s after %s from %s[%s]", smtpd_log_id(s), what, s->where, s->client->name, s->client->addr);
+}
+
+/* ---- replies ---- */
+
+/* soft_bounce: "no" becomes "not now", in the code and in the enhanced code, whoever said it. */
+static void soften(struct mail_reply *r)
+{
+    struct mail_reply soft;
+
+    if (r->code < 500 || r->code == 521)
+        return;
+    if (r->dsn[0] == '5')
+        r->dsn[0] = '4';
+    r->code -= 100;
+    if (r->dsn[0] != '\0' || r->text[0] != '5')
+        return;
+    soft = mail_reply(r->code, "", "4%s", r->text + 1);
+    mail_reply_deinit(r);
+    *r = soft;
+}
+
+co_fn bool smtpd_send(struct smtpd_session *s, struct mail_reply *r)
+{
+    struct buf wire = {0};
+    enum io_end end;
+
+    if (r->code == 0)
+        return true;
+    if (s->conf->is_soft_bounce)
+        soften(r);
+    if (s->errors >= s->conf->soft_error_limit)
+        co_sleep(clock_ms() + s->conf->error_sleep_ms, "its turn after too many errors");
+    smtp_reply_format(&wire, r);
+    end = io_write(s->stream, buf_bytes(&wire), clock_ms() + s->conf->timeout_ms);
+    buf_deinit(&wire);
+    if (r->code == 421 || r->code == 521)
+        s->leave = SMTPD_DISMISSED;
+    mail_reply_deinit(r);
+    if (end != IO_OK)
+        smtpd_stream_ended(s, end);
+    return end == IO_OK;
+}
+
+co_fn bool smtpd_flush(struct smtpd_session *s)
+{
+    enum io_end end = io_flush(s->stream, clock_ms() + s->conf->timeout_ms);
+
+    if (end != IO_OK)
+        smtpd_stream_ended(s, end);
+    return end == IO_OK;
+}
+
+void smtpd_stream_ended(struct smtpd_session *s, enum io_end end)
+{
+    s->leave = end == IO_TIMEOUT ? SMTPD_TIMED_OUT : end == IO_CANCELLED ? SMTPD_DISMISSED : SMTPD_LOST;
+}
+
+/* A last word to a client that is sent away; it may be gone, and we do not wait long for it. */
+static co_fn void send_last(struct smtpd_session *s, int code, const char *dsn, const char *text)
+{
+    struct mail_reply r = mail_reply(code, dsn, "%s %s", s->conf->myhostname, text);
+    enum smtpd_leave leave = s->leave;
+
+    co_shield(true);
+    if (smtpd_send(s, &r))
+        io_flush(s->stream, clock_ms() + 1000);
+    co_shield(false);
+    s->leave = leave;
+}
+
+/* ---- commands ---- */
+
+static enum smtpd_verb verb_of(struct bytes word)
+{
+    for (int v = 0; v < SMTPD_UNKNOWN; v++)
+        if (bytes_ieq(word, bytes_of(commands[v].name)))
+            return (enum smtpd_verb)v;
+    return SMTPD_UNKNOWN;
+}
+
+static bool is_utf8_or_ascii(struct bytes text)
+{
+    for (size_t i = 0; i < text.n;) {
+        unsigned char c = (unsigned char)text.p[i];
+        size_t more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
+
+        if (more >= text.n - i)
+            return false;
+        for (size_t k = 1; k <= more; k++)
+            if (((unsigned char)text.p[i + k] & 0xc0) != 0x80)
+                return false;
+        i += more + 1;
+    }
+    return true;
+}
+
+/* smtpd_forbidden_commands: not SMTP at all (HTTP, say). Only asked about verbs that we do not know. */
+static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const struct smtp_line *line)
+{
+    if (table_list_has(s->conf->noop_commands, line->verb) == TABLE_FOUND)
+        return mail_reply_fixed(250, "2.0.0", "Ok");
+    if (table_list_has(s->conf->forbidden_commands, line->verb) != TABLE_FOUND)
+        return mail_reply_fixed(500, "5.5.2", "Error: command not recognized");
+    log_warn("non-SMTP command from %s[%s]: %.*s", s->client->name, s->client->addr,
+             (int)(line->whole.n < 100 ? line->whole.n : 100), line->whole.p);
+    s->leave = SMTPD_DISMISSED;
+    return mail_reply_fixed(221, "2.7.0", "Error: I can break rules, too. Goodbye.");
+}
+
+/*
+ * RFC 2920: a client that sends on without waiting where it must wait speaks as if nobody listened. Enforced for
+ * all: a filter or a smuggler behind an honest client is the case this is for.
+ */
+static bool breaks_pipelining(struct smtpd_session *s, int flags)
+{
+    bool is_esmtp = strcmp(s->client->proto, "ESMTP") == 0 && (s->features & SMTP_PIPELINING);
+    struct bytes early;
+
+    if (is_esmtp && !(flags & LAST))
+        return false;
+    if (!io_has_input(s->stream))
+        return false;
+    early = io_buffered(s->stream);
+    log_info("%s: improper command pipelining after %s from %s[%s]: %.*s", smtpd_log_id(s), s->where,
+             s->client->name, s->client->addr, (int)(early.n < 100 ? early.n : 100), early.p);
+    return s->conf->forbids_pipelining;
+}
+
+static bool is_over_junk_limit(struct smtpd_session *s, int flags)
+{
+    return (flags & JUNK) && s->junk++ >= s->conf->junk_command_limit;
+}
+
+static co_fn struct mail_reply run_command(struct smtpd_session *s, const struct smtp_line *line)
+{
+    const struct command *c = &commands[s->verb];
+
+    if (bytes_chr(line->whole, '\0') != SIZE_MAX)
+        return mail_reply_fixed(500, "5.5.2", "Error: bad syntax");
+    if ((s->conf->features & SMTP_SMTPUTF8) && !is_utf8_or_ascii(line->whole))
+        return mail_reply_fixed(500, "5.5.2", "Error: bad UTF-8 syntax");
+    if (s->verb == SMTPD_UNKNOWN)
+        return unknown_command(s, line);
+    if (breaks_pipelining(s, c->flags)) {
+        s->leave = SMTPD_DISMISSED;
+        return mail_reply_fixed(554, "5.5.0", "Error: SMTP protocol synchronization");
+    }
+    if (s->denied.code != 0 && !(c->flags & FREE))
+        return mail_reply(503, "5.7.0", "Error: access denied for %s[%s]", s->client->name, s->client->addr);
+    if (is_over_junk_limit(s, c->flags))
+        s->errors++;
+    if (c->run == NULL)
+        return mail_reply_fixed(502, "5.5.1", "Error: command not implemented");
+    return c->run(s, line);
+}
+
+static co_fn void one_command(struct smtpd_session *s, struct bytes text)
+{
+    struct smtp_line line = smtp_line_parse(text);
+    struct mail_reply r;
+    bool is_good;
+
+    s->verb = verb_of(line.verb);
+    s->where = commands[s->verb].name;
+    s->where_bytes = 0;
+    s->command = talloc_new(NULL);
+    r = run_command(s, &line);
+    is_good = mail_reply_is_ok(&r);
+    s->total[s->verb]++;
+    s->ok[s->verb] += is_good;
+    if (!is_good && r.code != 0)
+        s->errors++;
+    if (s->leave == SMTPD_STAYS || s->leave == SMTPD_QUITS || s->leave == SMTPD_DISMISSED)
+        smtpd_send(s, &r);
+    mail_reply_deinit(&r);
+    TALLOC_FREE(s->command);
+}
+
+/* ---- the loop ---- */
+
+static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *line_r, bool *bare_lf_r)
+{
+    uint64_t deadline = clock_ms() + s->conf->timeout_ms;
+
+    if (bytes_chr(io_buffered(s->stream), '\n') == SIZE_MAX && !smtpd_flush(s))
+        return IO_RESET;
+    return smtp_read_line(s->stream, s->conf->line_length_limit, deadline, line_r, bare_lf_r);
+}
+
+static co_fn bool allows_bare_lf(struct smtpd_session *s)
+{
+    return s->conf->bare_newline != SMTP_BARE_NEWLINE_REJECT ||
+           table_list_has_host(s->conf->bare_newline_exclusions, s->client->name, s->client->addr) == TABLE_FOUND;
+}
+
+static co_fn void too_long(struct smtpd_session *s)
+{
+    struct mail_reply r = mail_reply(500, "5.5.2", "%s Error: command too long", s->conf->myhostname);
+
+    s->errors++;
+    s->total[SMTPD_UNKNOWN]++;
+    smtpd_send(s, &r);
+}
+
+static co_fn void take_command(struct smtpd_session *s)
+{
+    struct bytes line;
+    bool bare_lf;
+    enum io_end end = read_command(s, &line, &bare_lf);
+
+    if (end == IO_FULL) {
+        too_long(s);
+    } else if (end != IO_OK) {
+        if (s->leave == SMTPD_STAYS)
+            smtpd_stream_ended(s, end);
+    } else if (bare_lf && !allows_bare_lf(s)) {
+        s->leave = SMTPD_DISMISSED;
+        send_last(s, s->conf->bare_newline_code, "5.5.2", "Error: bare <LF> received");
+    } else {
+        one_command(s, line);
+    }
+    if (s->leave == SMTPD_STAYS && s->errors >= s->conf->hard_error_limit) {
+        log_info("%s: too many errors after %s from %s[%s]", smtpd_log_id(s), s->where, s->client->name,
+                 s->client->addr);
+        s->leave = SMTPD_DISMISSED;
+        send_last(s, 421, "4.7.0", "Error: too many errors");
+    }
+}
+
+/* A denied client hears why in place of the greeting, and "access denied" from then on (Postfix). */
+static co_fn void greet(struct smtpd_session *s)
+{
+    struct mail_reply r, why = {0};
+
+    s->command = talloc_new(NULL);
+    if (smtpd_gate_connect(s, &why)) {
+        r = mail_reply(220, "", "%s", s->conf->banner);
+    } else if (why.code == 0) {
+        s->leave = SMTPD_HUNG_UP;
+        r = why;
+    } else {
+        s->denied = mail_reply_copy(&why);
+        r = why;
+    }
+    smtpd_send(s, &r);
+    TALLOC_FREE(s->command);
+}
+
+static co_fn void say_goodbye(struct smtpd_session *s)
+{
+    switch (s->leave) {
+    case SMTPD_LOST:
+        log_leave(s, "lost connection");
+        break;
+    case SMTPD_TIMED_OUT:
+        log_leave(s, "timeout");
+        send_last(s, 421, "4.4.2", "Error: timeout exceeded");
+        break;
+    case SMTPD_DISMISSED:
+        if (co_is_cancelled())
+            send_last(s, 421, "4.3.2", "Service shutting down");
+        io_flush(s->stream, clock_ms() + 1000);
+        break;
+    case SMTPD_QUITS:
+        smtpd_flush(s);
+        break;
+    default:
+        break;
+    }
+}
+
+co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stream *stream, struct mail_client *client)
+{
+    struct smtpd_session *s = mem_new(NULL, struct smtpd_session);
+
+    s->profile = profile;
+    s->conf = profile->conf;
+    s->stream = talloc_steal(s, stream);
+    s->client = client;
+    s->client->proto = "SMTP";
+    s->may_xforward = -1;
+    s->features = s->conf->features & ~s->conf->discarded;
+    s->where = "CONNECT";
+    log_info("connect from %s[%s]", client->name, client->addr);
+    greet(s);
+    while (s->leave == SMTPD_STAYS)
+        take_command(s);
+    smtpd_tx_end(s);
+    say_goodbye(s);
+    smtpd_gate_end(s);
+    log_disconnect(s);
+    mail_reply_deinit(&s->denied);
+    client->helo = NULL;
+    client->forward = NULL;
+    talloc_free(s);
+}
