@@ -76,12 +76,12 @@ static void remember(struct cleanup_header *h, struct bytes name, struct bytes t
     h->is_resent = h->is_resent || bytes_has_iprefix(name, BYTES("Resent-"));
 }
 
-/* A field beyond the limit is cut at a line's end or gets one; the walk hands out the rest, which is left
- * out. */
+/* A field beyond the limit is cut there; what is left of it is left out, in this part and in those that
+ * follow. */
 static void field(void *arg, struct bytes text, bool is_whole)
 {
     struct cleanup_header *h = arg;
-    bool is_rest = h->is_cut;
+    bool is_rest = h->is_cut, is_long = text.n > h->walk.limit || !is_whole;
     struct bytes name;
 
     h->is_cut = !is_whole;
@@ -91,9 +91,12 @@ static void field(void *arg, struct bytes text, bool is_whole)
     remember(h, name, text);
     if (is_dropped(h, name))
         return;
+    if (is_long) {
+        text = bytes_trim(bytes(text.p, text.n < h->walk.limit ? text.n : h->walk.limit));
+        h->write(h->arg, text);
+        text = BYTES("\r\n");
+    }
     h->write(h->arg, text);
-    if (!is_whole && text.p[text.n - 1] != '\n')
-        h->write(h->arg, text.p[text.n - 1] == '\r' ? BYTES("\n") : BYTES("\r\n"));
 }
 
 /* ---- fields that are missing ---- */
