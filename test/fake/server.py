@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 from maildir import Maildir
-from net import free_port, is_listening, wait_until
+from net import Timeout, is_listening, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("SALLYPORT", os.path.join(ROOT, "build", "sallyport"))
@@ -236,6 +236,20 @@ class Postfix(Server):
     def _main(self):
         return super()._main() + "setgid_group = postdrop\ndaemon_directory = /usr/lib/postfix/sbin\n" \
             "command_directory = /usr/sbin\nshlib_directory = /usr/lib/postfix\nmeta_directory = /etc/postfix\n"
+
+    def start(self):
+        """postlogd waits for itself for ever when it has to log before its ten datagrams' worth of queue is read: seen
+        at the start of an instance with many listeners. The first log line tells whether this one is well."""
+        for attempt in range(3):
+            super().start()
+            try:
+                self.wait_log("daemon started", 5)
+                return self
+            except Timeout:
+                if attempt == 2:
+                    raise
+                self.stop()
+        return self
 
     def command(self, *args):
         return ["/usr/sbin/postfix", "-c", self.config, *args]
