@@ -1,8 +1,8 @@
 /*
  * The registry of table types, and the tables that are open. See table.h.
  *
- * A type is found by name here and nowhere else. Tables live in one hash by spec: whoever names the same spec shares
- * the same table, its memory and its file handle.
+ * A type is found by name here and nowhere else. Tables live in one hash by spec: whoever names the same spec
+ * shares the same table, its memory and its file handle.
  */
 #include "table.h"
 
@@ -17,24 +17,24 @@
 enum { KEY_LIMIT = 4096, LOOK_EVERY_MS = 1000 };
 
 static const struct table_type *const types[] = {
-    &table_type_inline, &table_type_texthash, &table_type_static,   &table_type_environ, &table_type_fail,
-    &table_type_regexp, &table_type_pcre,     &table_type_cidr,     &table_type_unionmap, &table_type_pipemap,
-    &table_type_randmap, &table_type_unix,    &table_type_lmdb,
+    &table_type_inline,  &table_type_texthash, &table_type_static, &table_type_environ,  &table_type_fail,
+    &table_type_regexp,  &table_type_pcre,     &table_type_cidr,   &table_type_unionmap, &table_type_pipemap,
+    &table_type_randmap, &table_type_unix,     &table_type_lmdb,
 #ifdef HAVE_DB
-    &table_type_hash,   &table_type_btree,
+    &table_type_hash,    &table_type_btree,
 #endif
 };
 
 /* Postfix's types that this version has not. */
 static const char *const later[] = {
-    "cdb",  "dbm",   "debug", "internal", "ldap", "memcache",  "mongodb", "mysql", "netinfo", "nis",
-    "nisplus", "pgsql", "sdbm", "socketmap", "sqlite", "tcp",
+    "cdb",     "dbm",   "debug",   "internal", "ldap", "memcache",  "mongodb", "mysql",
+    "netinfo", "nis",   "nisplus", "pgsql",    "sdbm", "socketmap", "sqlite",  "tcp",
 #ifndef HAVE_DB
-    "hash", "btree",
+    "hash",    "btree",
 #endif
 };
 
-static struct table *tables;    /* by spec; they live until the process ends */
+static struct table *tables; /* by spec; they live until the process ends */
 
 const struct table_type *table_type_find(struct bytes name)
 {
@@ -110,7 +110,7 @@ void table_close_all(void)
 {
     struct table *t, *next;
 
-    HASH_ITER(hh, tables, t, next) {
+    HASH_ITER (hh, tables, t, next) {
         HASH_DEL(tables, t);
         talloc_free(t);
     }

@@ -2,7 +2,8 @@
  * What postmap does: makes NAME.db or NAME.lmdb from the text file NAME.
  *
  * The new file is written beside the old one and takes its name when it is whole and on disk: whoever reads
- * meanwhile sees the old content or the new, and a fault leaves the old. It gets the mode and owner of the source.
+ * meanwhile sees the old content or the new, and a fault leaves the old. It gets the mode and owner of the
+ * source.
  */
 #include "log.h"
 #include "mem.h"
@@ -120,7 +121,7 @@ struct error *table_build(const char *spec, const struct conf *conf)
     if ((e = split(spec, &type, &name)) != NULL)
         return e;
     if (type->create == NULL)
-        return table_open(spec, conf, &t);      /* nothing to write: its text is checked */
+        return table_open(spec, conf, &t); /* nothing to write: its text is checked */
     ctx = talloc_new(NULL);
     e = build_indexed(ctx, type, name);
     talloc_free(ctx);

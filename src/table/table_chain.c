@@ -1,6 +1,6 @@
 /*
- * Types made of other tables or texts: unionmap:{t1, t2} (all results, joined by ","), pipemap:{t1, t2} (the result
- * of one is the key of the next), randmap:{text, text} (one of them).
+ * Types made of other tables or texts: unionmap:{t1, t2} (all results, joined by ","), pipemap:{t1, t2} (the
+ * result of one is the key of the next), randmap:{text, text} (one of them).
  *
  * Whether only whole keys are asked is as the first table says, as in Postfix.
  */

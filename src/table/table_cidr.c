@@ -1,4 +1,5 @@
-/* cidr:, "net/mask result" for keys that are numeric addresses; every other key is absent. See table_rules.h. */
+/* cidr:, "net/mask result" for keys that are numeric addresses; every other key is absent. See table_rules.h.
+ */
 #include "mem.h"
 #include "table_rules.h"
 

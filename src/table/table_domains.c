@@ -118,7 +118,8 @@ bool table_domains_is_own_address(const struct table_domains *d, const char *add
 {
     struct table_net net;
 
-    return table_addr_parse(addr, &net) && (has_address(&d->own, &net) || (has_proxy && has_address(&d->proxy, &net)));
+    return table_addr_parse(addr, &net) &&
+           (has_address(&d->own, &net) || (has_proxy && has_address(&d->proxy, &net)));
 }
 
 /* ---- open ---- */
@@ -148,7 +149,7 @@ static struct error *open_maps(struct table_domains *d, const struct conf *conf)
         const char *param;
         struct table_maps *maps_r;
     } maps[] = {
-        {"local_recipient_maps", &d->local_users},  {"relay_recipient_maps", &d->relay_users},
+        {"local_recipient_maps", &d->local_users},   {"relay_recipient_maps", &d->relay_users},
         {"virtual_mailbox_maps", &d->mailbox_users}, {"recipient_canonical_maps", &d->rcpt_canonical},
         {"canonical_maps", &d->canonical},           {"virtual_alias_maps", &d->aliases},
     };
@@ -252,8 +253,8 @@ static bool is_own_user(const struct table_domains *d, struct bytes local, struc
             bytes_ieq(local, bytes_of(d->double_bounce)));
 }
 
-co_fn static enum table_end find(const struct table_domains *d, const struct table_maps *maps, const void *ctx,
-                                 const char *addr, bool is_local)
+co_fn static enum table_end find(const struct table_domains *d, const struct table_maps *maps,
+                                 const void *ctx, const char *addr, bool is_local)
 {
     char *value;
 

@@ -27,18 +27,20 @@ const char *table_class_user_table(enum table_class which);
 struct table_domains;
 struct error *table_domains_open(const void *ctx, const struct conf *conf, struct table_domains **d_r);
 
-/* TABLE_FOUND and the class, or TABLE_FAILED. The domain may end in one dot, or be "[literal]"; "" is myorigin. */
+/* TABLE_FOUND and the class, or TABLE_FAILED. The domain may end in one dot, or be "[literal]"; "" is
+ * myorigin. */
 co_fn enum table_end table_domains_class(const struct table_domains *d, struct bytes domain,
                                          enum table_class *class_r);
 /*
- * Is there such a recipient? addr is the internal form; without domain it is one of myorigin. TABLE_FOUND: yes, or
- * its class has no table that could tell, or it is one that this host makes itself (postmaster, double-bounce);
- * TABLE_ABSENT: no. *class_r is set unless the lookup failed.
+ * Is there such a recipient? addr is the internal form; without domain it is one of myorigin. TABLE_FOUND:
+ * yes, or its class has no table that could tell, or it is one that this host makes itself (postmaster,
+ * double-bounce); TABLE_ABSENT: no. *class_r is set unless the lookup failed.
  */
 co_fn enum table_end table_domains_has_user(const struct table_domains *d, const char *addr,
                                             enum table_class *class_r);
 
-/* An address of this host, "192.0.2.1" or "2001:db8::1": one it listens on, or (has_proxy) of proxy_interfaces. */
+/* An address of this host, "192.0.2.1" or "2001:db8::1": one it listens on, or (has_proxy) of
+ * proxy_interfaces. */
 bool table_domains_is_own_address(const struct table_domains *d, const char *addr, bool has_proxy);
 /* The local-part-only table keys apply: the domain is myorigin, mydestination or an own literal. */
 co_fn enum table_end table_domains_is_local(const struct table_domains *d, struct bytes domain);

@@ -1,8 +1,8 @@
 /*
  * Files behind tables: has it changed, the lock that postmap takes, and text files as logical lines.
  *
- * A logical line is a line with those after it that begin with a blank; comments and blank lines are dropped, even
- * between the parts of a logical line, as everywhere in Postfix's text files.
+ * A logical line is a line with those after it that begin with a blank; comments and blank lines are dropped,
+ * even between the parts of a logical line, as everywhere in Postfix's text files.
  */
 #include "clock.h"
 #include "log.h"
@@ -49,7 +49,8 @@ co_fn static bool lock_shared(struct table *t)
             return false;
         }
         if (clock_ms() >= deadline) {
-            log_warn("lock %s: somebody has been writing it for %d seconds", t->file.path, LOCK_WAIT_MS / 1000);
+            log_warn("lock %s: somebody has been writing it for %d seconds", t->file.path,
+                     LOCK_WAIT_MS / 1000);
             return false;
         }
         if (!wait_a_little())
@@ -191,7 +192,8 @@ struct error *table_lines_next(struct table_lines *l, char **line_r)
         return NULL;
     l->number = l->ahead_number;
     if (ascii_is_blank(l->ahead[0]))
-        return error_new(ERROR_CONF, "%s:%u: logical line must not start with whitespace", l->name, l->number);
+        return error_new(ERROR_CONF, "%s:%u: logical line must not start with whitespace", l->name,
+                         l->number);
     do {
         take_ahead(l);
         if ((e = read_ahead(l)) != NULL)

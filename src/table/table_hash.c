@@ -1,9 +1,9 @@
 /*
  * hash: and btree:, Berkeley DB 5.3 files as Debian's postmap and postalias write them.
  *
- * Postfix writes keys and values with their trailing NUL; files made by other programs have none. Both are read. A
- * file may be rewritten in place while we have it open: so each lookup holds the lock that postmap takes, and a file
- * that is not the one we opened is opened anew before it is believed.
+ * Postfix writes keys and values with their trailing NUL; files made by other programs have none. Both are
+ * read. A file may be rewritten in place while we have it open: so each lookup holds the lock that postmap
+ * takes, and a file that is not the one we opened is opened anew before it is believed.
  */
 #include "log.h"
 #include "mem.h"

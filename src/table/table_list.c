@@ -1,7 +1,8 @@
 /*
  * Match lists: mynetworks, mydestination, relay_domains and their kind. See table.h.
  *
- * The items are read once, files included; the first one that matches decides, and a lookup that fails ends the walk.
+ * The items are read once, files included; the first one that matches decides, and a lookup that fails ends
+ * the walk.
  */
 #include "log.h"
 #include "mem.h"
@@ -52,7 +53,8 @@ static struct error *add_file(struct table_list *l, const char *path, bool negat
     return e;
 }
 
-/* Meant as an address or a net, well-formed or not. "hash:/file" has a colon and a slash too, but other letters. */
+/* Meant as an address or a net, well-formed or not. "hash:/file" has a colon and a slash too, but other
+ * letters. */
 static bool looks_numeric(const char *text)
 {
     if (text[0] == '[' || text[strspn(text, "0123456789./")] == '\0')
@@ -111,8 +113,9 @@ static struct error *add_items(struct table_list *l, const char *items, bool neg
     return e;
 }
 
-struct error *table_list_open(const void *ctx, const char *param, const char *items, enum table_list_kind kind,
-                              bool parents, const struct conf *conf, struct table_list **list_r)
+struct error *table_list_open(const void *ctx, const char *param, const char *items,
+                              enum table_list_kind kind, bool parents, const struct conf *conf,
+                              struct table_list **list_r)
 {
     struct table_list *l = mem_new(ctx, struct table_list);
     struct error *e;
@@ -196,7 +199,8 @@ static enum table_end found_if(bool match)
     return match ? TABLE_FOUND : TABLE_ABSENT;
 }
 
-co_fn static enum table_end item_has_name(const struct table_list *l, const struct item *item, struct bytes name)
+co_fn static enum table_end item_has_name(const struct table_list *l, const struct item *item,
+                                          struct bytes name)
 {
     if (name.n == 0 || item->kind == ITEM_NET)
         return TABLE_ABSENT;
@@ -205,7 +209,8 @@ co_fn static enum table_end item_has_name(const struct table_list *l, const stru
     return found_if(name_matches(l, item->name, name));
 }
 
-co_fn static enum table_end item_has_addr(const struct item *item, const char *text, const struct table_net *addr)
+co_fn static enum table_end item_has_addr(const struct item *item, const char *text,
+                                          const struct table_net *addr)
 {
     if (item->kind == ITEM_NET)
         return found_if(addr->family != 0 && table_net_has(&item->net, addr));

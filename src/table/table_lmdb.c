@@ -1,8 +1,9 @@
 /*
  * lmdb:, one memory-mapped file NAME.lmdb, as Postfix makes it.
  *
- * Postfix opens these files without LMDB's own lock file and locks the file itself instead; so do we, and a lookup
- * holds the shared lock while its values are in the map. Keys and values may have a trailing NUL or none.
+ * Postfix opens these files without LMDB's own lock file and locks the file itself instead; so do we, and a
+ * lookup holds the shared lock while its values are in the map. Keys and values may have a trailing NUL or
+ * none.
  */
 #include "log.h"
 #include "mem.h"
@@ -16,7 +17,7 @@ enum { OPEN_FLAGS = MDB_NOSUBDIR | MDB_NOLOCK, ROOM_MIN = 64 << 20, ROOM_PER_BYT
 
 struct lmdb {
     MDB_env *env;
-    MDB_txn *txn;   /* reader: reset between lookups; writer: the only one */
+    MDB_txn *txn; /* reader: reset between lookups; writer: the only one */
     MDB_dbi dbi;
     char *path;
     int fd;

@@ -1,6 +1,7 @@
 /*
- * An ordered list of tables, and the one search for addresses that virtual, canonical, recipient and mailbox tables
- * share (facts: user+ext@dom, user@dom, user+ext, user, @dom; each in the external form first, then the internal).
+ * An ordered list of tables, and the one search for addresses that virtual, canonical, recipient and mailbox
+ * tables share (facts: user+ext@dom, user@dom, user+ext, user, @dom; each in the external form first, then
+ * the internal).
  */
 #include "buf.h"
 #include "mem.h"
@@ -8,7 +9,8 @@
 
 #include <strings.h>
 
-struct error *table_maps_open(const void *ctx, const char *list, const struct conf *conf, struct table_maps *out_r)
+struct error *table_maps_open(const void *ctx, const char *list, const struct conf *conf,
+                              struct table_maps *out_r)
 {
     struct table_maps m = {0};
     void *mine = talloc_new(NULL);
@@ -43,7 +45,8 @@ co_fn static enum table_end find_in_each(const struct table_maps *m, const void 
     return TABLE_ABSENT;
 }
 
-co_fn enum table_end table_maps_find(const struct table_maps *m, const void *ctx, struct bytes key, char **value_r)
+co_fn enum table_end table_maps_find(const struct table_maps *m, const void *ctx, struct bytes key,
+                                     char **value_r)
 {
     return find_in_each(m, ctx, key, false, value_r);
 }
@@ -130,8 +133,8 @@ co_fn static enum table_end step(struct search *s, struct bytes local, const cha
 }
 
 /* *without_ext_r: the match left the extension aside. */
-co_fn static enum table_end walk(struct search *s, struct bytes local, struct bytes bare, const char *at_domain,
-                                 bool is_local, bool *without_ext_r)
+co_fn static enum table_end walk(struct search *s, struct bytes local, struct bytes bare,
+                                 const char *at_domain, bool is_local, bool *without_ext_r)
 {
     bool has_ext = bare.n < local.n;
     enum table_end end = step(s, local, at_domain, false);

@@ -3,9 +3,10 @@
  *
  *     /pattern/flags result
  *
- * Without regard to case and with "." matching newlines, until a flag turns that round: i case, m lines, s dot,
- * x extended, A anchored, E dollar at the very end, U ungreedy. A text that makes a pattern backtrack beyond the
- * limit is a failed lookup, never "no match". Compiled code runs on a stack of its own, not on the coroutine's.
+ * Without regard to case and with "." matching newlines, until a flag turns that round: i case, m lines, s
+ * dot, x extended, A anchored, E dollar at the very end, U ungreedy. A text that makes a pattern backtrack
+ * beyond the limit is a failed lookup, never "no match". Compiled code runs on a stack of its own, not on the
+ * coroutine's.
  */
 #include "log.h"
 #include "mem.h"
@@ -81,7 +82,7 @@ static struct error *compile_body(struct pattern *p, const char *body, uint32_t 
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof(why));
         return error_new(ERROR_CONF, "error in regex at offset %zu: %s", (size_t)at, why);
     }
-    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);     /* no JIT here: it is interpreted */
+    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* no JIT here: it is interpreted */
     pcre2_pattern_info(p->code, PCRE2_INFO_CAPTURECOUNT, &groups);
     p->groups = groups < TABLE_GROUPS_LIMIT ? groups : TABLE_GROUPS_LIMIT - 1;
     p->data = pcre2_match_data_create(p->groups + 1, NULL);

@@ -3,8 +3,9 @@
  *
  *     /pattern/flags result
  *
- * Extended and without regard to case, until a flag turns that round: i case, x extended, m newlines are line ends
- * for ^ and $. Matching uses some 20 KB of stack whatever the text (glibc 2.36), so it may run in a coroutine.
+ * Extended and without regard to case, until a flag turns that round: i case, x extended, m newlines are line
+ * ends for ^ and $. Matching uses some 20 KB of stack whatever the text (glibc 2.36), so it may run in a
+ * coroutine.
  */
 #include "log.h"
 #include "mem.h"

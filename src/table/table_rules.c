@@ -2,7 +2,8 @@
  * The reader and the walk of ordered rules. See table_rules.h.
  *
  * An `if` knows the rule behind its `endif`, so a block that does not apply is one jump. A result is cut into
- * pieces of text and group numbers once, at open; a rule that can never work is refused then, with file and line.
+ * pieces of text and group numbers once, at open; a rule that can never work is refused then, with file and
+ * line.
  */
 #include "table_rules.h"
 
@@ -18,7 +19,7 @@ enum { NESTING_LIMIT = 100, RULES_LIMIT = 1000000 };
 enum rule_kind { RULE_RESULT, RULE_IF, RULE_ENDIF };
 
 struct piece {
-    const char *text;   /* NULL: a group */
+    const char *text; /* NULL: a group */
     unsigned group;
 };
 
@@ -28,7 +29,7 @@ struct rule {
     unsigned line;
     unsigned groups;
     void *pattern;
-    size_t behind;      /* RULE_IF: the rule after its endif */
+    size_t behind; /* RULE_IF: the rule after its endif */
     struct piece *pieces;
     size_t piece_n;
 };
@@ -243,8 +244,8 @@ static struct error *rules_end(const struct table_rules *r)
                      r->at[r->open_ifs[r->depth - 1]].line);
 }
 
-struct error *table_rules_read(const void *ctx, const struct table_rules_type *type, struct table_lines *lines,
-                               struct table_rules **rules_r)
+struct error *table_rules_read(const void *ctx, const struct table_rules_type *type,
+                               struct table_lines *lines, struct table_rules **rules_r)
 {
     struct table_rules *r = rules_new(ctx, type, lines->name);
     struct error *e;

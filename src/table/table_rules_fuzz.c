@@ -26,11 +26,22 @@ static void ask(const char *type, const char *rules, const char *key)
     table_close_all();
 }
 
-static void read_file(const char *path)
+/* glibc's regcomp copies a subexpression for each of these: nested, they take all memory. The patterns are
+ * the administrator's, so that is not ours to catch. */
+static bool repeats_much(const uint8_t *data, size_t size)
 {
-    static const char *const types[] = {"texthash", "cidr", "regexp", "pcre"};
+    size_t n = 0;
 
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+    for (size_t i = 0; i < size; i++)
+        n += data[i] != '\0' && strchr("+*?{", data[i]) != NULL;
+    return n > 5;
+}
+
+static void read_file(const char *path, bool with_regexp)
+{
+    static const char *const types[] = {"texthash", "cidr", "pcre", "regexp"};
+
+    for (size_t i = 0; i < (with_regexp ? 4 : 3); i++) {
         char *spec = mem_printf(NULL, "%s:%s", types[i], path);
         struct table *t;
         struct error *e = table_open(spec, NULL, &t);
@@ -65,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rewind(file);
     if (fwrite(data, 1, size, file) != size || fflush(file) != 0 || ftruncate(fileno(file), (off_t)size) != 0)
         abort();
-    read_file(path);
+    read_file(path, !repeats_much(data, size));
     text = bytes_dup(NULL, bytes((const char *)data, size));
     if (text[0] == '{') {
         ask("pcre", text, "user@example.com");

@@ -1,8 +1,8 @@
 /* table: every type, address search, match lists, postmap's files both ways. */
 #include "table.h"
 
-#include "co.h"
 #include "clock.h"
+#include "co.h"
 #include "log.h"
 #include "mem.h"
 #include "table_domains.h"
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
 #include <cmocka.h>
 
 static char folder[] = "/tmp/table-test-XXXXXX";
@@ -149,11 +150,13 @@ static void test_lookups(void **state)
     };
 
     setenv("TABLE_TEST", "yes", 1);
-    put_file("text", "# a comment\n\none 1\ntwo  2 with\tmore \n  continued\n# between\n   again\n\"a b\"@x quoted\n"
-                     "dup first\nDUP second\n");
+    put_file("text",
+             "# a comment\n\none 1\ntwo  2 with\tmore \n  continued\n# between\n   again\n\"a b\"@x quoted\n"
+             "dup first\nDUP second\n");
     put_file("rules", "if /in /\n/example/ inner\nif /x/\n/y/ both\nendif\n/./ after\nendif\n/./ last\n");
-    put_file("nets", "192.0.2.1 host\n192.0.2.0/24 net\nif 198.51.100.0/24\n!198.51.100.0/25 not lower\nendif\n"
-                     "[2001:db8::]/32 six\n10.0.0.0/8 $1 stays\n");
+    put_file("nets",
+             "192.0.2.1 host\n192.0.2.0/24 net\nif 198.51.100.0/24\n!198.51.100.0/25 not lower\nendif\n"
+             "[2001:db8::]/32 six\n10.0.0.0/8 $1 stays\n");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct table *t;
         struct error *e;
@@ -168,7 +171,8 @@ static void test_lookups(void **state)
         t = must_open(cases[i].spec);
         found = look(t, cases[i].key);
         if (strcmp(found, cases[i].value) != 0)
-            fail_msg("%s: \"%s\" gave \"%s\", not \"%s\"", cases[i].spec, cases[i].key, found, cases[i].value);
+            fail_msg("%s: \"%s\" gave \"%s\", not \"%s\"", cases[i].spec, cases[i].key, found,
+                     cases[i].value);
     }
 }
 
@@ -259,7 +263,8 @@ static void test_pcre_backtracking_is_bounded(void **state)
     struct table *t = must_open("pcre:{{/^(a+)+(b|c(?1))$/ x}}");
 
     log_capture(take_log, NULL);
-    assert_string_equal(look(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "!");
+    assert_string_equal(
+        look(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "!");
     log_capture(NULL, NULL);
     assert_non_null(strstr(logged, "cannot be tried"));
 }
@@ -297,7 +302,7 @@ static void build_and_read(const char *type)
     put_file(type, "gamma new\nbeta 5\n");
     build(spec);
     assert_true(table_has_changed(t));
-    assert_false(table_any_has_changed());  /* this kind looks after itself */
+    assert_false(table_any_has_changed()); /* this kind looks after itself */
     clock_skip_ms(2000);
     assert_string_equal(look(t, "gamma"), "new");
     assert_string_equal(look(t, "alpha@x.test"), "-");
@@ -315,7 +320,7 @@ static void build_and_read(const char *type)
     assert_non_null(e);
     assert_non_null(strstr(e->text, ":2: expected format"));
     error_free(&e);
-    assert_string_equal(look(t, "beta"), "5");  /* the old file is still there */
+    assert_string_equal(look(t, "beta"), "5"); /* the old file is still there */
     assert_string_equal(look(t, "good"), "-");
 }
 
@@ -381,12 +386,12 @@ static void test_files_of_postmap(void **state)
     assert_string_equal(look(t, "key@x.test"), "value one");
     assert_string_equal(look(t, "c"), "-");
 
-    put_file("real", "c written in place\n");     /* postmap keeps the inode */
+    put_file("real", "c written in place\n"); /* postmap keeps the inode */
     postmap("hash:real");
     assert_string_equal(look(t, "c"), "written in place");
     assert_string_equal(look(t, "b"), "-");
 
-    put_file("ours", "Our@x.test  the value\n");   /* and postmap reads ours */
+    put_file("ours", "Our@x.test  the value\n"); /* and postmap reads ours */
     build("hash:@ours");
     assert_true(postmap("-q our@x.test hash:ours"));
     f = fopen(path_of("out"), "r");
@@ -452,8 +457,8 @@ static void test_address_search(void **state)
         enum table_end end;
 
         assert_null(table_maps_open(ctx, cases[i].maps, NULL, &maps));
-        end = table_maps_find_address(&maps, ctx, cases[i].addr, cases[i].delimiter, cases[i].is_local, &value,
-                                      &extension);
+        end = table_maps_find_address(&maps, ctx, cases[i].addr, cases[i].delimiter, cases[i].is_local,
+                                      &value, &extension);
         if (cases[i].value == NULL)
             assert_int_equal(end, TABLE_ABSENT);
         else if (strcmp(cases[i].value, "!") == 0)
@@ -548,7 +553,8 @@ static void test_bad_lists(void **state)
         const char *items, *why;
     } cases[] = {
         {"1.2.3.4/8", "mynetworks: non-null host address bits in \"1.2.3.4/8\"; use \"1.0.0.0/8\""},
-        {"[2001:db8::1]/32", "mynetworks: non-null host address bits in \"[2001:db8::1]/32\"; use \"[2001:db8::]/32\""},
+        {"[2001:db8::1]/32",
+         "mynetworks: non-null host address bits in \"[2001:db8::1]/32\"; use \"[2001:db8::]/32\""},
         {"1.2.3", "mynetworks: bad address \"1.2.3\""},
         {"1.2.3.0/2x", "mynetworks: bad net/mask pattern: \"1.2.3.0/2x\""},
         {"2001:db8::/129", "mynetworks: bad net/mask pattern"},
@@ -559,7 +565,8 @@ static void test_bad_lists(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct table_list *l;
-        struct error *e = table_list_open(NULL, "mynetworks", cases[i].items, TABLE_LIST_HOSTS, true, NULL, &l);
+        struct error *e =
+            table_list_open(NULL, "mynetworks", cases[i].items, TABLE_LIST_HOSTS, true, NULL, &l);
 
         if (e == NULL || strstr(e->text, cases[i].why) == NULL)
             fail_msg("%s: %s", cases[i].items, e ? e->text : "good");

@@ -1,8 +1,8 @@
 /*
  * unix:passwd.byname and unix:group.byname: the system's own users and groups, as one colon-separated line.
  *
- * The name service may ask the network, so the question is put on the thread pool while the coroutine waits. Outside
- * coroutines (start-up, the command line) it is asked in place.
+ * The name service may ask the network, so the question is put on the thread pool while the coroutine waits.
+ * Outside coroutines (start-up, the command line) it is asked in place.
  */
 #include "buf.h"
 #include "clock.h"
@@ -21,7 +21,7 @@ enum { ASK_LIMIT_MS = 30000, ROOM_FIRST = 4096, ROOM_LAST = 1 << 20 };
 struct question {
     int (*ask)(const char *name, char *room, size_t room_n, struct buf *answer);
     char *name;
-    int code;           /* errno; 0 with an empty answer: absent */
+    int code; /* errno; 0 with an empty answer: absent */
     struct buf answer;
 };
 
@@ -93,7 +93,7 @@ co_fn static enum table_end unix_find(struct table *t, const void *ctx, struct b
         work(q);
     else if (co_work(work, q, clock_ms() + ASK_LIMIT_MS, "user lookup") != CO_OK) {
         log_warn("table %s: no answer in %d seconds", t->spec, ASK_LIMIT_MS / 1000);
-        return TABLE_FAILED;    /* q is the pool's now */
+        return TABLE_FAILED; /* q is the pool's now */
     }
     if (q->answer.n > 0) {
         *value_r = mem_strdup(ctx, buf_text(&q->answer));

@@ -1,0 +1,234 @@
+/*
+ * What a run says: answers, deferrals that are kept for later, log lines, actions.
+ *
+ * The text of an answer may come from a table: code, enhanced code and text are checked here, for all of
+ * them. A saved defer_if_reject turns a 5xx into its own 4xx; below warn_if_reject an answer is only logged.
+ */
+#include "access_own.h"
+#include "buf.h"
+#include "log.h"
+#include "mail_address.h"
+#include "mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { CODE_DEFER = 450 };
+
+const char access_class_client[] = "Client host";
+const char access_class_helo[] = "Helo command";
+const char access_class_sender[] = "Sender address";
+const char access_class_rcpt[] = "Recipient address";
+
+/* ---- log ---- */
+
+static void log_line(const struct access_run *r, const char *word, const char *text)
+{
+    const struct mail_client *c = r->view->client;
+    void *mine = talloc_new(NULL);
+    struct buf line = {0};
+
+    buf_addf(&line, "%s: %s: %s from %s: %s;", r->view->log_id != NULL ? r->view->log_id : "NOQUEUE", word,
+             mail_stage_name(r->stage), access_client_what(r), text);
+    if (r->sender != NULL)
+        buf_addf(&line, " from=<%s>", mail_address_external(mine, r->sender));
+    if (r->view->rcpt != NULL)
+        buf_addf(&line, " to=<%s>", mail_address_external(mine, r->view->rcpt->addr));
+    else if (r->rcpt != NULL)
+        buf_addf(&line, " to=<%s>", mail_address_external(mine, r->rcpt));
+    if (c->proto != NULL)
+        buf_addf(&line, " proto=%s", c->proto);
+    if (c->helo != NULL)
+        buf_addf(&line, " helo=<%s>", c->helo);
+    log_info("%s", buf_text(&line));
+    buf_deinit(&line);
+    talloc_free(mine);
+}
+
+void access_log(const struct access_run *r, const char *word, const char *fmt, ...)
+{
+    va_list args;
+    char *text;
+
+    va_start(args, fmt);
+    text = mem_vprintf(NULL, fmt, args);
+    va_end(args);
+    log_line(r, word, text);
+    talloc_free(text);
+}
+
+/* ---- answers ---- */
+
+static bool is_dsn(const char *dsn)
+{
+    unsigned class_digit, subject, detail;
+    int n = 0;
+
+    return sscanf(dsn, "%1u.%3u.%3u%n", &class_digit, &subject, &detail, &n) == 3 && dsn[n] == '\0' &&
+           (class_digit == 4 || class_digit == 5);
+}
+
+/* Printable, and not longer than a reply line may be. */
+static void clean(char *text)
+{
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        if (!ascii_is_print(text[i]))
+            text[i] = ' ';
+        if (i == ACCESS_TEXT_LIMIT - 1)
+            text[i + 1] = '\0';
+    }
+}
+
+static struct mail_reply good_reply(int code, const char *dsn, const char *text)
+{
+    if (code < 400 || code > 599 || !is_dsn(dsn)) {
+        log_warn("bad answer from access control: \"%d %s %s\"", code, dsn, text);
+        return mail_reply_fixed(CODE_DEFER, "4.7.1", "Service unavailable");
+    }
+    return mail_reply(code, dsn, "%s", text);
+}
+
+static enum access_end answer(struct access_run *r, int code, const char *dsn, char *text)
+{
+    struct mail_reply reply;
+    char fixed[12];
+    char *shown;
+
+    clean(text);
+    snprintf(fixed, sizeof(fixed), "%s", dsn);
+    fixed[0] = (char)('0' + code / 100 % 10);
+    reply = good_reply(code, fixed, text);
+    if (r->warning > 0) {
+        shown = mail_reply_log(NULL, &reply);
+        log_line(r, "reject_warning", shown);
+        talloc_free(shown);
+        mail_reply_deinit(&reply);
+        return ACCESS_DUNNO;
+    }
+    if (r->if_reject.is_active && reply.code >= 500) {
+        mail_reply_deinit(&reply);
+        reply = mail_reply(CODE_DEFER, r->if_reject.dsn, "%s", r->if_reject.text);
+    }
+    mail_reply_deinit(&r->reply);
+    r->reply = reply;
+    return ACCESS_REJECT;
+}
+
+enum access_end access_reject(struct access_run *r, int code, const char *dsn, const char *fmt, ...)
+{
+    enum access_end end;
+    va_list args;
+    char *text;
+
+    va_start(args, fmt);
+    text = mem_vprintf(NULL, fmt, args);
+    va_end(args);
+    end = answer(r, code, dsn, text);
+    talloc_free(text);
+    return end;
+}
+
+enum access_end access_reject_conf(struct access_run *r)
+{
+    return access_reject(r, 451, "4.3.5", "Server configuration error");
+}
+
+enum access_end access_reject_lookup(struct access_run *r, const char *what)
+{
+    return access_reject(r, 451, "4.3.0", "<%s>: Temporary lookup failure", what);
+}
+
+/* The first one is kept. */
+static enum access_end defer_if(struct access_run *r, struct access_deferral *d, const char *dsn, char *text)
+{
+    clean(text);
+    if (r->warning > 0)
+        return answer(r, CODE_DEFER, dsn, text);
+    if (!d->is_active) {
+        d->is_active = true;
+        snprintf(d->dsn, sizeof(d->dsn), "%s", dsn);
+        d->dsn[0] = '4';
+        d->text = mem_strdup(r->view->ctx, text);
+    }
+    return ACCESS_DUNNO;
+}
+
+enum access_end access_defer_if_permit(struct access_run *r, const char *dsn, const char *fmt, ...)
+{
+    enum access_end end;
+    va_list args;
+    char *text;
+
+    va_start(args, fmt);
+    text = mem_vprintf(NULL, fmt, args);
+    va_end(args);
+    end = defer_if(r, &r->if_permit, dsn, text);
+    talloc_free(text);
+    return end;
+}
+
+enum access_end access_defer_if_reject(struct access_run *r, const char *dsn, const char *fmt, ...)
+{
+    enum access_end end;
+    va_list args;
+    char *text;
+
+    va_start(args, fmt);
+    text = mem_vprintf(NULL, fmt, args);
+    va_end(args);
+    end = defer_if(r, &r->if_reject, dsn, text);
+    talloc_free(text);
+    return end;
+}
+
+co_fn enum access_end access_permit(struct access_run *r, const char *action, const char *what,
+                                    const char *class_name)
+{
+    if (table_list_has(r->a->logs_permit, bytes_of(action)) == TABLE_FOUND)
+        access_log(r, "permit", "action=%s for %s=%s", action, class_name, what);
+    return ACCESS_PERMIT;
+}
+
+void access_add_action(struct access_run *r, enum mail_action_kind kind, const char *text)
+{
+    struct mail_action *action = mem_new(r->view->ctx, struct mail_action);
+    char *copy;
+
+    action->kind = kind;
+    if (text != NULL) {
+        action->text = copy = mem_strdup(action, text);
+        for (; *copy != '\0'; copy++) /* it may become a header or a record */
+            if ((unsigned char)*copy < 32 || *copy == 127)
+                *copy = ' ';
+    }
+    *r->actions_end = action;
+    r->actions_end = &action->next;
+}
+
+/* ---- enhanced codes ---- */
+
+/* RFC 3463: a code about one address says nothing sensible about another, or about a host. */
+void access_dsn_fix(const char *dsn, const char *class_name, char out[12])
+{
+    static const struct {
+        const char *class_name, *detail, *becomes;
+    } fixes[] = {
+        {access_class_sender, "1.1", "1.0"}, {access_class_sender, "1.4", "1.0"},
+        {access_class_sender, "1.6", "1.0"}, {access_class_sender, "1.5", "1.0"},
+        {access_class_sender, "1.2", "1.8"}, {access_class_sender, "1.3", "1.7"},
+        {access_class_rcpt, "1.7", "1.3"},   {access_class_rcpt, "1.8", "1.2"},
+    };
+    bool is_address =
+        strcmp(class_name, access_class_sender) == 0 || strcmp(class_name, access_class_rcpt) == 0;
+
+    snprintf(out, 12, "%s", dsn);
+    if (strncmp(dsn + 1, ".1.", 3) != 0)
+        return;
+    if (!is_address)
+        snprintf(out, 12, "%c.0.0", dsn[0]);
+    for (size_t i = 0; i < sizeof(fixes) / sizeof(fixes[0]); i++)
+        if (strcmp(fixes[i].class_name, class_name) == 0 && strcmp(dsn + 2, fixes[i].detail) == 0)
+            snprintf(out, 12, "%c.%s", dsn[0], fixes[i].becomes);
+    if (strcmp(out, dsn) != 0)
+        log_info("mapping DSN status %s into %s status %s", dsn, class_name, out);
+}
