@@ -39,6 +39,7 @@ struct conf *conf_read(const void *ctx, const char *dir, struct conf_faults *fau
         conf_main_parse(c, bytes(text, n), file, faults);
     talloc_free(text);
     talloc_free(file);
+    conf_set_internal(c, "config_directory", dir);
     return c;
 }
 
@@ -75,6 +76,15 @@ void conf_set(struct conf *c, const char *name, const char *value, const char *f
     e->file = file ? mem_strdup(e, file) : NULL;
     e->line = line;
     forget_expanded(c);
+}
+
+void conf_set_internal(struct conf *c, const char *name, const char *value)
+{
+    struct conf_entry *e;
+
+    conf_set(c, name, value, NULL, 0);
+    HASH_FIND_STR(c->set, name, e);
+    e->is_internal = true;
 }
 
 const struct conf_entry *conf_entry_find(const struct conf *c, const char *name)
@@ -122,7 +132,7 @@ static const char *expanded(const struct conf *c, const char *name, const struct
     if (p->type == CONF_RAW_TEXT) {
         cached->text = mem_strdup(cached, raw);
     } else {
-        e = conf_expand(cached, c, raw, &cached->text);
+        e = conf_expand_value(cached, c, raw, &cached->text);
         if (e != NULL)
             log_fatal("parameter %s: %s", name, e->text);
     }

@@ -365,14 +365,25 @@ static void expand_text(struct expansion *x, struct bytes text, struct buf *out)
     x->depth--;
 }
 
-struct error *conf_expand(const void *ctx, const struct conf *c, const char *text, char **out_r)
+static struct error *expand_whole(const void *ctx, const struct conf *c, const char *text, bool trim,
+                                  char **out_r)
 {
     struct expansion x = {.c = c};
     struct buf out = {0};
 
     expand_text(&x, bytes_of(text), &out);
     if (x.error == NULL)
-        *out_r = bytes_dup(ctx, buf_bytes(&out));
+        *out_r = bytes_dup(ctx, trim ? bytes_trim(buf_bytes(&out)) : buf_bytes(&out));
     buf_deinit(&out);
     return x.error;
+}
+
+struct error *conf_expand(const void *ctx, const struct conf *c, const char *text, char **out_r)
+{
+    return expand_whole(ctx, c, text, false, out_r);
+}
+
+struct error *conf_expand_value(const void *ctx, const struct conf *c, const char *raw, char **out_r)
+{
+    return expand_whole(ctx, c, raw, true, out_r);
 }

@@ -125,8 +125,6 @@ static void lint_exposed(const struct conf_service *s, struct conf_faults *fault
 
     if (!is_smtpd(s) || s->type != CONF_INET || listens_inside(s))
         return;
-    if (has_xforward && is_set(s->conf, "smtpd_proxy_filter"))
-        return; /* a front behind another front; lint_loop has its say */
     if (has_xforward)
         conf_fault_add(
             faults, CONF_WARNING, s->file, s->line,
@@ -246,13 +244,14 @@ static const struct conf_entry *place_of(const struct conf *c, const char *a, co
     return e ? e : &nowhere;
 }
 
-static void lint_size(const struct conf *c, const char *mailbox, struct conf_faults *faults)
+static void lint_size(const struct conf *c, const char *mailbox, enum conf_severity severity,
+                      struct conf_faults *faults)
 {
     long message = number_of(c, "message_size_limit"), limit = number_of(c, mailbox);
     const struct conf_entry *e = place_of(c, "message_size_limit", mailbox);
 
     if (limit > 0 && (message == 0 || message > limit))
-        conf_fault_add(faults, CONF_ERROR, e->file, e->line,
+        conf_fault_add(faults, severity, e->file, e->line,
                        "%s (%ld) is smaller than message_size_limit (%ld%s)", mailbox, limit, message,
                        message ? "" : ", no limit");
 }
@@ -296,6 +295,12 @@ static void lint_transport(const struct conf_entry *e, const struct conf_service
                    e->name, e->value);
 }
 
+/* A feature that is switched off is not missed. */
+static bool is_off(const char *value)
+{
+    return *value == '\0' || strcasecmp(value, "no") == 0 || strcasecmp(value, "none") == 0;
+}
+
 /* What is set in one file's level. */
 static void lint_set(const struct conf *c, const struct conf_services *all, struct conf_faults *faults)
 {
@@ -308,7 +313,7 @@ static void lint_set(const struct conf *c, const struct conf_services *all, stru
             lint_newline(e, c, faults);
         if (p == NULL)
             lint_transport(e, all, faults);
-        else if (p->state == CONF_KNOWN && *e->value != '\0' && strcmp(e->value, p->value) != 0)
+        else if (p->state == CONF_KNOWN && !is_off(e->value) && strcmp(e->value, p->value) != 0)
             conf_fault_add(faults, CONF_WARNING, e->file, e->line,
                            "%s = %s: Postfix has this parameter, this version does not act on it", e->name,
                            e->value);
@@ -342,8 +347,9 @@ static void lint_command(const struct conf_service *s, struct conf_faults *fault
 void conf_lint(const struct conf *main_conf, const struct conf_services *services, struct conf_faults *faults)
 {
     lint_set(main_conf, services, faults);
-    lint_size(main_conf, "mailbox_size_limit", faults);
-    lint_size(main_conf, "virtual_mailbox_limit", faults);
+    lint_size(main_conf, "mailbox_size_limit", CONF_WARNING, faults);
+    lint_size(main_conf, "virtual_mailbox_limit",
+              is_set(main_conf, "virtual_mailbox_maps") ? CONF_ERROR : CONF_WARNING, faults);
     lint_inherited(main_conf, services, faults);
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];

@@ -122,7 +122,7 @@ static long default_maxproc(const struct conf *c)
 {
     const struct conf_param *p = conf_param_find("default_process_limit");
     char *text = NULL, *fault = NULL;
-    struct error *e = conf_expand(NULL, c, conf_raw(c, p->name), &text);
+    struct error *e = conf_expand_value(NULL, c, conf_raw(c, p->name), &text);
     long value = 100;
 
     if (e == NULL)
@@ -252,7 +252,7 @@ static void arguments(struct line *l, struct conf_service *s)
 /* ---- the file ---- */
 
 /* $service_name and $process_name, as syslog_name=postfix/$service_name needs them. */
-static void name_service(struct conf_service *s, const char *file, unsigned at)
+static void name_service(struct conf_service *s)
 {
     const char *const names[][2] = {{"service_name", s->name}, {"process_name", s->command}};
 
@@ -262,9 +262,7 @@ static void name_service(struct conf_service *s, const char *file, unsigned at)
         HASH_FIND_STR(s->conf->set, names[i][0], e);
         if (e != NULL)
             continue;
-        conf_set(s->conf, names[i][0], names[i][1], file, at);
-        HASH_FIND_STR(s->conf->set, names[i][0], e);
-        e->is_internal = true;
+        conf_set_internal(s->conf, names[i][0], names[i][1]);
     }
 }
 
@@ -307,7 +305,7 @@ struct conf_services conf_services_parse(const void *ctx, struct conf *main_conf
             talloc_free(s.conf);
             continue;
         }
-        name_service(&s, file, at);
+        name_service(&s);
         conf_validate(s.conf, faults);
         add(ctx, &all, &s, faults);
     }

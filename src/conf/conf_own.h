@@ -61,6 +61,8 @@ void conf_main_parse(struct conf *c, struct bytes text, const char *file, struct
 /* ---- conf.c ---- */
 
 const struct conf_entry *conf_entry_find(const struct conf *c, const char *name);
+/* Sets what we know better than the administrator: it is neither his setting nor his fault. */
+void conf_set_internal(struct conf *c, const char *name, const char *value);
 /* The value as written, or the default as declared (or found at run time); NULL: neither set nor declared. */
 const char *conf_raw(const struct conf *c, const char *name);
 /* Whether conf_text_for and its kin may be asked: "slow_destination_concurrency_limit"; the parameter that
@@ -84,12 +86,22 @@ char *conf_text_check(const void *ctx, const struct conf_param *p, const char *n
 /* Any of these, by type. */
 char *conf_value_check(const void *ctx, const struct conf_param *p, const char *name, const char *text);
 
+/* ---- conf_expand.c ---- */
+
+/* conf_expand of a parameter's value: blanks at both ends, as from ${name?{ yes }}, are no part of it. */
+struct error *conf_expand_value(const void *ctx, const struct conf *c, const char *raw, char **out_r);
+
 /* ---- conf_validate.c, conf_used.c ---- */
 
 struct conf_used;
 /* Names that some value of c, or master.cf in its folder, refers to. */
 struct conf_used *conf_used_new(const void *ctx, const struct conf *c);
 bool conf_used_has(const struct conf_used *u, const char *name);
+
+/* ---- conf_names.c ---- */
+
+/* Whether Postfix has a parameter of this name that conf_params() does not declare. */
+bool conf_is_postfix_name(const char *name);
 
 /* ---- conf_suggest.c ---- */
 

@@ -57,7 +57,7 @@ static char *fault_of(const void *ctx, const struct conf *c, const char *name)
         return NULL;
     if (p != NULL && p->type == CONF_RAW_TEXT)
         return conf_text_check(ctx, p, name, raw);
-    e = conf_expand(NULL, c, raw, &text);
+    e = conf_expand_value(NULL, c, raw, &text);
     if (e != NULL) {
         fault = mem_printf(ctx, "%s: %s", name, e->text);
         error_free(&e);
@@ -75,6 +75,11 @@ static void check_unused(const struct conf_entry *e, const struct conf_used *use
     if (e->is_internal || conf_param_find(e->name) || conf_param_of_transport(e->name) ||
         conf_used_has(used, e->name))
         return;
+    if (conf_is_postfix_name(e->name)) {
+        conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                       "%s = %s: Postfix has this parameter, this version does not", e->name, e->value);
+        return;
+    }
     meant = conf_suggest(e->name);
     conf_fault_add(faults, CONF_WARNING, e->file, e->line, "unused parameter: %s=%s%s%s%s", e->name, e->value,
                    meant ? " (did you mean " : "", meant ? meant : "", meant ? "?)" : "");
@@ -118,20 +123,52 @@ static bool may_have_changed(const struct conf *c, const char *name)
     return was_good;
 }
 
+/* Any entry that the administrator wrote, to name his file by. */
+static const struct conf_entry *first_written(const struct conf *c)
+{
+    const struct conf_entry *e = c->set;
+
+    while (e != NULL && e->is_internal)
+        e = e->hh.next;
+    return e;
+}
+
+/* Declared parameters that are not set at this level, where what they refer to may be. */
+static void check_inherited(const struct conf *c, const char *where, unsigned line,
+                            struct conf_faults *faults)
+{
+    size_t n;
+    const struct conf_param *params = conf_params(&n);
+
+    for (size_t i = 0; i < n; i++)
+        if (!is_set_here(c, params[i].name) && may_have_changed(c, params[i].name))
+            check_value(c, params[i].name, where, line, faults);
+}
+
+/* master sets stress when a service is at its limit: a bad time for finding out that a value does not bear
+ * it. */
+static void check_stress(const struct conf *c, const char *where, unsigned line, struct conf_faults *faults)
+{
+    struct conf *stressed = conf_derive(NULL, c);
+
+    conf_set_internal(stressed, "stress", "yes");
+    check_inherited(stressed, where, line, faults);
+    talloc_free(stressed);
+}
+
 void conf_validate(struct conf *c, struct conf_faults *faults)
 {
     struct conf_used *used = conf_used_new(NULL, c);
-    const char *where = c->set && c->set->file ? c->set->file : c->dir;
-    unsigned line = c->base && c->set ? c->set->line : 0;
-    size_t n;
-    const struct conf_param *params = conf_params(&n);
+    const struct conf_entry *own = first_written(c);
+    const char *where = own ? own->file : c->dir;
+    unsigned line = own && c->base ? own->line : 0;
 
     for (const struct conf_entry *e = c->set; e != NULL; e = e->hh.next) {
         check_unused(e, used, faults);
         check_value(c, e->name, where, line, faults);
     }
-    for (size_t i = 0; i < n; i++)
-        if (!is_set_here(c, params[i].name) && may_have_changed(c, params[i].name))
-            check_value(c, params[i].name, where, line, faults);
+    check_inherited(c, where, line, faults);
+    if (!is_set_here(c, "stress"))
+        check_stress(c, where, line, faults);
     talloc_free(used);
 }

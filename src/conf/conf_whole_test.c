@@ -1,0 +1,253 @@
+/* conf: the look at the whole, what is printed, and the files that we ship. */
+#include "conf_test_own.h"
+
+#include <libgen.h>
+
+static void test_lint(void **state)
+{
+    static const char front[] = "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n";
+    static const struct {
+        const char *main_text, *master_text;
+        enum conf_severity severity;
+        const char *file; /* NULL: no warning and no error at all */
+        unsigned line;
+        const char *fault;
+    } cases[] = {
+        {"", front, 0, NULL, 0, NULL},
+        {"", "127.0.0.1:10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", 0, NULL,
+         0, NULL},
+        {"", "[::1]:10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", 0, NULL, 0,
+         NULL},
+        {"inet_interfaces = loopback-only\n",
+         ":10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", 0, NULL, 0, NULL},
+        {"", ":10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", CONF_WARNING,
+         "master.cf", 1, "can be reached from outside: write 127.0.0.1:10026"},
+        {"", "192.0.2.1:10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n",
+         CONF_WARNING, "master.cf", 1, "can be reached from outside"},
+        {"inet_interfaces = 127.0.0.1, 192.0.2.1\n",
+         "10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", CONF_WARNING,
+         "master.cf", 1, "can be reached from outside"},
+        {"", "10026 inet n - n - - smtpd -o smtpd_recipient_restrictions=permit\n", CONF_WARNING, "master.cf",
+         1, "permit every client"},
+        {"", "10026 inet n - n - - smtpd -o smtpd_recipient_restrictions=reject_unauth_destination,permit\n",
+         0, NULL, 0, NULL},
+        {"smtpd_proxy_filter = 10025\n", front, 0, NULL, 0, NULL},
+        {"smtpd_proxy_filter = 10025\n", "smtp inet n - n - - smtpd\n127.0.0.1:10026 inet n - n - - smtpd\n",
+         CONF_WARNING, "main.cf", 2, "is inherited by 2 smtpd services"},
+        {"", "127.0.0.1:10026 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10026\n", CONF_ERROR,
+         "master.cf", 1, "mail loop: \"127.0.0.1:10026\" is its own smtpd_proxy_filter"},
+        {"", "127.0.0.1:10026 inet n - n - - smtpd -o smtpd_proxy_filter=inet:10026\n", CONF_ERROR,
+         "master.cf", 1, "mail loop"},
+        {"", ":10026 inet n - n - - smtpd -o smtpd_proxy_filter=localhost:10026\n", CONF_ERROR, "master.cf",
+         1, "mail loop"},
+        {"", "127.0.0.1:10025 inet n - n - - filter -o filter_nexthop=127.0.0.1:10025\n", CONF_ERROR,
+         "master.cf", 1, "is its own filter_nexthop"},
+        {"",
+         "127.0.0.1:10026 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:1 -o "
+         "smtpd_authorized_xforward_hosts=127.0.0.1\n",
+         CONF_WARNING, "master.cf", 1, "filter loop"},
+        {"smtpd_relay_restrictions =\n", front, CONF_ERROR, "master.cf", 1,
+         "specify at least one working instance of"},
+        {"smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, REJECT\n", front, 0,
+         NULL, 0, NULL},
+        {"smtpd_relay_restrictions = permit_mynetworks\n", "127.0.0.1:1 inet n - n - - smtpd\n", CONF_ERROR,
+         "master.cf", 1, "specify at least one"},
+        {"message_size_limit = 60000000\n", front, CONF_WARNING, "main.cf", 2,
+         "mailbox_size_limit (51200000) is smaller than message_size_limit (60000000)"},
+        {"virtual_mailbox_maps = static:x\nvirtual_mailbox_limit = 100\n", front, CONF_ERROR, "main.cf", 3,
+         "virtual_mailbox_limit (100) is smaller than message_size_limit (10240000)"},
+        {"mailbox_size_limit = 0\nvirtual_mailbox_limit = 0\nmessage_size_limit = 0\n", front, 0, NULL, 0,
+         NULL},
+        {"smtpd_sasl_auth_enable = yes\n", front, CONF_WARNING, "main.cf", 2,
+         "smtpd_sasl_auth_enable = yes: Postfix has this parameter, this version does not act on it"},
+        {"smtpd_sasl_auth_enable = no\nbiff = no\ncontent_filter =\n", front, 0, NULL, 0, NULL},
+        {"", "127.0.0.1:1 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n", CONF_WARNING, "master.cf", 1,
+         "smtpd_tls_wrappermode = yes"},
+        {"smtpd_forbid_bare_newline = no\n", front, CONF_WARNING, "main.cf", 2,
+         "CR LF . CR LF on every listener"},
+        {"smpt_destination_concurrency_limit = 2\n", front, CONF_WARNING, "main.cf", 2,
+         "no service of master.cf has this name"},
+        {"slow_destination_concurrency_limit = 2\n", "slow unix - - n - - smtp\n", 0, NULL, 0, NULL},
+        {"", "local unix - - n - - local\n", CONF_WARNING, "master.cf", 1, "mail for it waits in the queue"},
+        {"", "tlsmgr unix - - n - - tlsmgr\n", CONF_NOTE, "master.cf", 1, "needs no process here"},
+        {"", "x unix - - n - - smptd\n", CONF_ERROR, "master.cf", 1, "unknown command \"smptd\""},
+        {"mine = permit\n", "127.0.0.1:1 inet n - n - - smtpd -o unknown_thing=x\n", CONF_WARNING,
+         "master.cf", 1, "unused parameter: unknown_thing=x"},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *main_text = mem_printf(NULL, "compatibility_level = 3.6\n%s", cases[i].main_text);
+        bool good;
+        struct world w;
+
+        world_init(&w, main_text, cases[i].master_text);
+        conf_lint(w.conf, &w.services, &w.faults);
+        good = cases[i].file ? world_has(&w, cases[i].severity, cases[i].file, cases[i].line, cases[i].fault)
+                             : w.faults.n == 0;
+        if (!good) {
+            world_show(&w);
+            fail_msg("case %zu: %s%s", i, main_text, cases[i].master_text);
+        }
+        talloc_free(main_text);
+        world_deinit(&w);
+    }
+}
+
+static void test_commands(void **state)
+{
+    static const struct {
+        const char *name;
+        enum conf_command what;
+    } cases[] = {
+        {"smtpd", CONF_COMMAND_OURS},      {"filter", CONF_COMMAND_OURS},
+        {"qmgr", CONF_COMMAND_OURS},       {"cleanup", CONF_COMMAND_OURS},
+        {"virtual", CONF_COMMAND_OURS},    {"smtp", CONF_COMMAND_OURS},
+        {"error", CONF_COMMAND_OURS},      {"discard", CONF_COMMAND_OURS},
+        {"bounce", CONF_COMMAND_OURS},     {"anvil", CONF_COMMAND_SERVED},
+        {"tlsmgr", CONF_COMMAND_SERVED},   {"trivial-rewrite", CONF_COMMAND_SERVED},
+        {"flush", CONF_COMMAND_SERVED},    {"proxymap", CONF_COMMAND_SERVED},
+        {"scache", CONF_COMMAND_SERVED},   {"showq", CONF_COMMAND_SERVED},
+        {"postlogd", CONF_COMMAND_SERVED}, {"local", CONF_COMMAND_LATER},
+        {"pipe", CONF_COMMAND_LATER},      {"lmtp", CONF_COMMAND_LATER},
+        {"pickup", CONF_COMMAND_LATER},    {"verify", CONF_COMMAND_LATER},
+        {"spawn", CONF_COMMAND_LATER},     {"postscreen", CONF_COMMAND_LATER},
+        {"dnsblog", CONF_COMMAND_LATER},   {"tlsproxy", CONF_COMMAND_LATER},
+        {"qmqpd", CONF_COMMAND_LATER},     {"nqmgr", CONF_COMMAND_LATER},
+        {"oqmgr", CONF_COMMAND_LATER},     {"", CONF_COMMAND_UNKNOWN},
+        {"relay", CONF_COMMAND_UNKNOWN},   {"SMTPD", CONF_COMMAND_UNKNOWN},
+        {"zzz", CONF_COMMAND_UNKNOWN},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++)
+        if (conf_command(cases[i].name) != cases[i].what)
+            fail_msg("%s", cases[i].name);
+}
+
+static char *printed(const struct world *w, enum conf_print what, bool expand, const char *const *names,
+                     int *unknown)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *out = open_memstream(&text, &n);
+
+    *unknown = conf_print(w->conf, what, expand, names, out);
+    fclose(out);
+    return text;
+}
+
+static void test_print(void **state)
+{
+    static const char *const three[] = {"mail_name", "biff", "relayhost", NULL};
+    static const char *const strange[] = {"mail_name", "no_such", NULL};
+    const struct {
+        enum conf_print what;
+        bool expand;
+        const char *const *names;
+        int unknown;
+        const char *want;
+    } cases[] = {
+        {CONF_PRINT_SET, false, NULL, 0, "biff = no\nmail_name = $x y\nrelayhost =\nx = z\n"},
+        {CONF_PRINT_SET, true, NULL, 0, "biff = no\nmail_name = z y\nrelayhost =\nx = z\n"},
+        {CONF_PRINT_ALL, false, three, 0, "mail_name = $x y\nbiff = no\nrelayhost =\n"},
+        {CONF_PRINT_DEFAULTS, false, three, 0, "mail_name = Postfix\nbiff = yes\nrelayhost =\n"},
+        {CONF_PRINT_SET, false, strange, 1, "mail_name = $x y\n"},
+    };
+    struct world w;
+    int unknown;
+    char *text;
+
+    world_init(&w, "x = z\nrelayhost =\nmail_name = $x y\nbiff = no\nunused = thing\n", NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        text = printed(&w, cases[i].what, cases[i].expand, cases[i].names, &unknown);
+        assert_string_equal(text, cases[i].want);
+        assert_int_equal(unknown, cases[i].unknown);
+        free(text);
+    }
+    text = printed(&w, CONF_PRINT_DEFAULTS, false, NULL, &unknown);
+    assert_non_null(strstr(text, "\nsmtpd_timeout = ${stress?{10}:{300}}s\n"));
+    assert_null(strstr(text, "\nx = "));
+    free(text);
+    text = printed(&w, CONF_PRINT_ALL, true, NULL, &unknown);
+    assert_non_null(strstr(text, "\nsmtpd_timeout = 300s\n"));
+    assert_non_null(strstr(text, "\nx = z\n"));
+    assert_null(strstr(text, "\nunused = "));
+    free(text);
+    world_deinit(&w);
+}
+
+static void test_faults_are_bounded_and_told_once(void **state)
+{
+    struct conf_faults f = {.ctx = talloc_new(NULL)};
+
+    conf_fault_add(&f, CONF_WARNING, "a", 1, "x");
+    conf_fault_add(&f, CONF_WARNING, "a", 1, "x");
+    conf_fault_add(&f, CONF_WARNING, "a", 2, "x");
+    assert_int_equal(f.n, 2);
+    assert_false(conf_faults_has_error(&f));
+    for (unsigned i = 0; i < 2 * CONF_FAULT_LIMIT; i++)
+        conf_fault_add(&f, CONF_WARNING, "b", i, "y");
+    assert_int_equal(f.n, CONF_FAULT_LIMIT);
+    conf_fault_add(&f, CONF_ERROR, "c", 1, "z");
+    assert_true(conf_faults_has_error(&f));
+    talloc_free(f.ctx);
+}
+
+/* A folder of the source tree; freed with ctx. */
+static const char *source_folder(const void *ctx, const char *below)
+{
+    char *here = mem_strdup(ctx, __FILE__);
+
+    return mem_printf(ctx, "%s/../../%s", dirname(here), below);
+}
+
+/* What we ship has neither an error nor a warning. */
+static void test_shipped(void **state)
+{
+    static const char *const folders[] = {"conf", "conf/examples/before-queue-filter"};
+
+    for (size_t i = 0; i < COUNT(folders); i++) {
+        struct world w = {.faults.ctx = talloc_new(NULL)};
+        const char *dir = source_folder(w.faults.ctx, folders[i]);
+
+        w.conf = conf_read(w.faults.ctx, dir, &w.faults);
+        conf_validate(w.conf, &w.faults);
+        w.services = conf_read_services(w.faults.ctx, w.conf, dir, &w.faults);
+        conf_lint(w.conf, &w.services, &w.faults);
+        world_show(&w);
+        assert_int_equal(w.faults.n, 0);
+        assert_int_equal(w.services.n, 12);
+        assert_string_equal(conf_text(w.conf, "config_directory"), dir);
+        assert_string_equal(w.services.at[0].command, "smtpd");
+        assert_int_equal(w.services.at[0].maxproc, 20);
+        assert_string_equal(conf_text(w.services.at[0].conf, "smtpd_proxy_filter"), "127.0.0.1:10025");
+        assert_int_equal(conf_int(w.services.at[0].conf, "smtpd_client_connection_count_limit"), 10);
+        assert_string_equal(conf_text(w.services.at[1].conf, "filter_nexthop"), "127.0.0.1:10026");
+        assert_string_equal(conf_text(w.services.at[2].conf, "smtpd_proxy_filter"), "");
+        assert_string_equal(conf_text(w.services.at[2].conf, "smtpd_recipient_restrictions"),
+                            "permit_mynetworks,reject");
+        world_deinit(&w);
+    }
+}
+
+static void test_missing_files(void **state)
+{
+    struct world w = {.faults.ctx = talloc_new(NULL)};
+
+    w.conf = conf_read(w.faults.ctx, "/nonexistent", &w.faults);
+    assert_true(world_has(&w, CONF_ERROR, "/nonexistent/main.cf", 0, "No such file or directory"));
+    w.services = conf_read_services(w.faults.ctx, w.conf, "/nonexistent", &w.faults);
+    assert_true(world_has(&w, CONF_ERROR, "/nonexistent/master.cf", 0, "No such file or directory"));
+    assert_int_equal(w.services.n, 0);
+    world_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lint),    cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_print),   cmocka_unit_test(test_faults_are_bounded_and_told_once),
+        cmocka_unit_test(test_shipped), cmocka_unit_test(test_missing_files),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
