@@ -17,8 +17,8 @@
 
 enum { START_MS = 30000 };
 
-struct conf *master_conf_read(const void *ctx, const char *dir, const struct master_options *options,
-                              struct conf_services *services_r, struct conf_faults *faults)
+struct conf *master_conf_read(const void *ctx, const char *dir, struct conf_services *services_r,
+                              struct conf_faults *faults)
 {
     struct conf *conf = conf_read(ctx, dir, faults);
 
@@ -65,7 +65,7 @@ static struct error *take_conf(struct master *m)
     void *memory = talloc_new(m);
     struct conf_faults faults = {.ctx = memory};
     struct conf_services services;
-    struct conf *conf = master_conf_read(memory, m->dir, m->options, &services, &faults);
+    struct conf *conf = master_conf_read(memory, m->dir, &services, &faults);
     struct error *e = NULL;
 
     if (report_faults(&faults))
@@ -215,10 +215,10 @@ static void turn(struct master *m, uint64_t until)
     talloc_free(ctx);
 }
 
-static bool is_settled(const struct master *m)
+static bool are_ready(const struct master *m)
 {
     for (const struct master_proc *p = m->procs; p != NULL; p = p->next)
-        if (!p->is_settled)
+        if (p->ready_ms == 0)
             return false;
     return true;
 }
@@ -231,13 +231,13 @@ static struct error *wait_for_start(struct master *m)
     m->is_starting = true;
     do
         turn(m, until);
-    while (m->failure == NULL && m->stop_ms == 0 && !is_settled(m) && clock_ms() < until);
+    while (m->failure == NULL && m->stop_ms == 0 && !are_ready(m) && clock_ms() < until);
     m->is_starting = false;
     if (m->failure != NULL)
         return error_new(ERROR_CONF, "%s", m->failure);
     if (m->stop_ms != 0)
         return error_new(ERROR_TEMP, "told to end");
-    return is_settled(m) ? NULL : error_new(ERROR_TEMP, "workers are not ready after %d s", START_MS / 1000);
+    return are_ready(m) ? NULL : error_new(ERROR_TEMP, "workers are not ready after %d s", START_MS / 1000);
 }
 
 static void tell_result(struct master *m, const char *text)
@@ -296,7 +296,6 @@ int master_run(const struct master_options *options)
     m->dir = mem_strdup(m, options->dir);
     m->pid_file = m->signals = -1;
     m->tell = options->tell_fd;
-    m->next_id = (unsigned)getpid() % MASTER_WORKERS;
     catch_signals(m);
     master_setup_limits();
     e = open_all(m);

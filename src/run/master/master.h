@@ -54,8 +54,8 @@ int master_run(const struct master_options *options);
 struct master_quota;
 struct master_worker {
     const struct conf_service *service;
-    const struct conf *main_conf;
-    unsigned id;                /* 0..255, different in every live worker */
+    struct conf_services services;  /* all of master.cf */
+    unsigned id;                /* different in every live worker, below MASTER_TOOL_ID */
     const int *listeners;       /* listening descriptors, non-blocking; the worker's */
     size_t listener_count;
     struct master_quota *quota;
@@ -79,11 +79,14 @@ co_fn enum master_order master_worker_wait(const struct master_worker *w);
 
 /* ---- for the tool ---- */
 
+/* The id of a tool that makes mail (requeue); no worker has it. */
+enum { MASTER_TOOL_ID = 255 };
+
 /* The pid of the master that runs on this queue directory; 0: none. */
 pid_t master_pid(const char *queue_directory);
 /* Reads and checks everything that start-up would; the configuration, owned by ctx. */
-struct conf *master_conf_read(const void *ctx, const char *dir, const struct master_options *options,
-                              struct conf_services *services_r, struct conf_faults *faults);
+struct conf *master_conf_read(const void *ctx, const char *dir, struct conf_services *services_r,
+                              struct conf_faults *faults);
 /* The addresses an inet service listens on, resolved now (blocking). */
 struct error *master_addresses(const void *ctx, const struct conf_service *service, struct io_address **at_r,
                                size_t *n_r);

@@ -8,7 +8,6 @@
 #include "master_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -79,28 +78,6 @@ static struct error *drop_root(const struct master *m, const struct master_servi
     return NULL;
 }
 
-/* The predecessor of a single worker may still be finishing (master was killed, or a reload): two of them at once
- * would deliver twice. The lock is a process's own and goes with it. */
-static struct error *wait_for_turn(const struct master_worker *w, const char *queue_directory)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char *path = mem_printf(NULL, "%s/pid/unix.%s", queue_directory, w->service->name);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    struct error *e = fd < 0 ? error_errno(errno, "%s", path) : NULL;
-    char news = NEWS_WAITS;
-
-    talloc_free(path);
-    if (e != NULL || fcntl(fd, F_SETLK, &lock) == 0)
-        return e;
-    log_info("waiting for the previous %s to finish", w->service->name);
-    log_flush();
-    send(w->control, &news, 1, MSG_NOSIGNAL);
-    while (fcntl(fd, F_SETLKW, &lock) != 0)
-        if (errno != EINTR)
-            return error_errno(errno, "wait for the previous %s", w->service->name);
-    return NULL;
-}
-
 static int *own_listeners(const struct master_service *s)
 {
     int *fds = mem_array(NULL, int, s->listener_count + 1);
@@ -113,19 +90,17 @@ static int *own_listeners(const struct master_service *s)
 _Noreturn void master_child_run(struct master *m, struct master_service *s, unsigned id, int control)
 {
     struct master_worker w = {
-        .service = s->conf, .main_conf = s->main_conf, .id = id, .listener_count = s->listener_count,
+        .service = s->conf, .services = m->services_conf, .id = id, .listener_count = s->listener_count,
         .quota = s->quota, .control = control, .listeners = own_listeners(s)};
-    char *tag = mem_printf(NULL, "%s/%s", conf_text(s->conf->conf, "syslog_name"), s->conf->command);
-    struct error *e = NULL;
+    char *title = mem_printf(NULL, "sp-%s", s->conf->command), *tag = mem_printf(NULL, "%s/%s", conf_text(s->conf->conf, "syslog_name"), s->conf->command);
+    struct error *e;
 
     forget_others(m, s);
     set_signals(control);
+    prctl(PR_SET_NAME, title); /* what ps -e and top show */
     log_set_tag(tag);
     log_set_verbose(s->conf->is_verbose);
-    if (s->program->kind == MASTER_SINGLE)
-        e = wait_for_turn(&w, m->queue_directory);
-    if (e == NULL)
-        e = drop_root(m, s);
+    e = drop_root(m, s);
     if (e != NULL)
         master_worker_fail(&w, e);
     s->program->run(&w);

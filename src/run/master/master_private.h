@@ -30,7 +30,6 @@ struct master_service {
     struct master_service *next;
     char *key;                      /* "inet smtp" */
     const struct conf_service *conf;
-    const struct conf *main_conf;
     const struct master_program *program;
     struct master_listener **listeners;
     size_t listener_count;
@@ -51,7 +50,6 @@ struct master_proc {
     unsigned generation;
     int control;
     uint64_t ready_ms;              /* clock_ms(); 0: not yet */
-    bool is_settled;                /* ready, or waiting for its predecessor: start-up need not wait for it */
     bool is_draining;
     bool has_told;                  /* why it failed */
 };
@@ -67,7 +65,6 @@ struct master {
     struct master_service *services;
     struct master_proc *procs;
     unsigned generation;
-    unsigned next_id;
     uid_t uid;                      /* of mail_owner, when started as root */
     gid_t gid;
     char *owner;                    /* NULL: an ordinary user started us */
@@ -133,7 +130,7 @@ struct error *master_pid_lock(struct master *m);
 /* orders on the control channel, one byte each; from master */
 enum { ORDER_DRAIN = 'D', ORDER_STOP = 'S', ORDER_DUMP = 'I', ORDER_LOG = 'L' };
 /* and from the worker; NEWS_FAILED is followed by a text */
-enum { NEWS_READY = 'R', NEWS_WAITS = 'W', NEWS_FAILED = 'F', NEWS_DRAINS = 'D', NEWS_LIMIT = 'M' };
+enum { NEWS_READY = 'R', NEWS_FAILED = 'F', NEWS_DRAINS = 'D', NEWS_LIMIT = 'M' };
 enum { NEWS_SIZE = 1024 };
 
 #endif

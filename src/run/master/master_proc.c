@@ -14,22 +14,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Ids go round, so that a new worker does not take the id of one that has just died. */
-static bool take_id(struct master *m, unsigned *id_r)
+/* The lowest that is free. */
+static bool take_id(const struct master *m, unsigned *id_r)
 {
-    bool used[MASTER_WORKERS] = {false};
+    bool used[MASTER_TOOL_ID] = {false};
 
     for (const struct master_proc *p = m->procs; p != NULL; p = p->next)
         used[p->id] = true;
-    for (unsigned i = 0; i < MASTER_WORKERS; i++) {
-        unsigned id = (m->next_id + i) % MASTER_WORKERS;
-
-        if (!used[id]) {
-            m->next_id = id + 1;
-            *id_r = id;
+    for (*id_r = 0; *id_r < MASTER_TOOL_ID; ++*id_r)
+        if (!used[*id_r])
             return true;
-        }
-    }
     return false;
 }
 
@@ -127,12 +121,8 @@ static void obey_news(struct master *m, struct master_proc *p, const char *news)
     switch (news[0]) {
     case NEWS_READY:
         p->ready_ms = clock_ms();
-        p->is_settled = true;
         if (p->generation == p->service->generation)
             master_service_was_ready(m, p->service);
-        break;
-    case NEWS_WAITS:
-        p->is_settled = true;
         break;
     case NEWS_DRAINS:
         p->is_draining = true;
@@ -182,7 +172,7 @@ static void settle(struct master *m, struct master_proc *p, int status)
         log_end(p, status);
     if (status == 0 && (p->ready_ms != 0 || p->is_draining))
         return;
-    if (p->ready_ms == 0 && !p->is_settled)
+    if (p->ready_ms == 0)
         fail_start(m, "%s: the worker ended before it was ready", p->name);
     if (p->is_draining || p->generation != s->generation || s->is_removed || m->stop_ms != 0)
         return;

@@ -101,7 +101,6 @@ static void apply(struct master *m, const struct plan *p, size_t pools)
         m->services = s;
     }
     s->conf = p->conf;
-    s->main_conf = m->conf;
     s->program = p->program;
     s->listeners = p->listeners;
     s->listener_count = p->listener_count;

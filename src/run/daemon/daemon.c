@@ -1,0 +1,33 @@
+/* The table of programs. See daemon.h. */
+#include "daemon_own.h"
+
+#include "anvil.h"
+
+#include <string.h>
+
+static const struct master_program programs[] = {
+    {"smtpd", MASTER_POOL, false, daemon_smtpd},
+    {"filter", MASTER_POOL, false, daemon_smtpd},
+    {"qmgr", MASTER_SINGLE, false, daemon_qmgr},
+    {"smtp", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"virtual", MASTER_ON_DEMAND, true, daemon_deliver},
+    {"error", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"discard", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"bounce", MASTER_ON_DEMAND, false, daemon_deliver},
+};
+
+const struct master_program *daemon_programs(size_t *n_r)
+{
+    *n_r = sizeof(programs) / sizeof(programs[0]);
+    return programs;
+}
+
+void daemon_prepare(const struct conf *conf)
+{
+    anvil_prepare();
+}
+
+bool daemon_greets(const char *command)
+{
+    return strcmp(command, "smtpd") == 0 || strcmp(command, "filter") == 0;
+}

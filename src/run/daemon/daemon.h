@@ -1,0 +1,18 @@
+/*
+ * The daemons: one main for each command of master.cf, and the table of profiles (daemon_profile.c) that says what the
+ * SMTP servers of the chain have of hooks and sinks.
+ */
+#ifndef RUN_DAEMON_DAEMON_H
+#define RUN_DAEMON_DAEMON_H
+
+#include "conf.h"
+#include "master.h"
+
+/* What master can run. */
+const struct master_program *daemon_programs(size_t *n_r);
+/* What all workers share, made before the first of them. */
+void daemon_prepare(const struct conf *conf);
+/* The command's inet services begin with a greeting. */
+bool daemon_greets(const char *command);
+
+#endif

@@ -1,0 +1,198 @@
+/*
+ * THE table of profiles: what an SMTP server of the chain is made of. Which one a line of master.cf is, its
+ * configuration says: the command `filter`, smtpd with smtpd_proxy_filter, smtpd that takes XFORWARD, or a plain smtpd.
+ *
+ *     profile          asks                     hands mail to
+ *     before-filter    anvil, access            proxy -> smtpd_proxy_filter
+ *     content filter   access (mynetworks)      scan -> proxy -> filter_nexthop; without one: scan -> cleanup
+ *     after-filter     access                   cleanup (with its header and body checks)
+ *     plain            anvil, access            cleanup (with its header and body checks)
+ */
+#include "daemon_own.h"
+
+#include "access.h"
+#include "anvil.h"
+#include "cleanup.h"
+#include "daemon_checks.h"
+#include "log.h"
+#include "mem.h"
+#include "proxy.h"
+#include "scan.h"
+
+#include <string.h>
+
+enum { HOOKS = 4 };
+
+/* Everything a worker has open. */
+struct parts {
+    const struct conf *conf;
+    const char *service;
+    unsigned worker;
+    struct queue *queue;
+    struct cleanup *cleanup;
+    struct proxy *proxy;
+    struct scan *scan;
+    struct mail_hook *hooks[HOOKS];
+    size_t hook_count;
+};
+
+/* ---- sinks ---- */
+
+static struct mail_sink *to_proxy(void *arg, void *ctx)
+{
+    return proxy_sink(ctx, ((struct parts *)arg)->proxy);
+}
+
+static struct mail_sink *to_cleanup(void *arg, void *ctx)
+{
+    return cleanup_sink(ctx, ((struct parts *)arg)->cleanup);
+}
+
+static struct mail_sink *to_scan(void *arg, void *ctx)
+{
+    return scan_sink(ctx, ((struct parts *)arg)->scan);
+}
+
+/* A filter's verdict may name any server, so it lives as long as the transaction only. */
+static struct mail_sink *to_elsewhere(void *arg, void *ctx, const char *nexthop)
+{
+    const struct parts *p = arg;
+    struct proxy *proxy;
+    struct error *e = proxy_open(ctx, p->conf, nexthop, false, &proxy);
+
+    if (e == NULL)
+        return proxy_sink(ctx, proxy);
+    log_report(&e);
+    return NULL;
+}
+
+static struct error *open_cleanup(struct parts *p)
+{
+    struct error *e = daemon_queue_open(p, p->conf, &p->queue);
+
+    return e ? e : cleanup_open(p, p->conf, p->queue, &p->cleanup);
+}
+
+static bool id_is_free(void *arg, const char *id)
+{
+    return queue_id_is_free(((struct parts *)arg)->queue, id);
+}
+
+/* ---- hooks ---- */
+
+static struct error *add_anvil(struct parts *p)
+{
+    return anvil_open(p, p->conf, p->service, p->worker, &p->hooks[p->hook_count++]);
+}
+
+static struct error *add_access(struct parts *p, bool is_proxied)
+{
+    return access_open(p, p->conf, is_proxied, &p->hooks[p->hook_count++]);
+}
+
+/* ---- the profiles ---- */
+
+static struct error *open_before_filter(struct parts *p, struct smtpd_profile *out)
+{
+    bool is_whole = false;
+    struct error *e = proxy_wants_whole(p->conf, &is_whole);
+
+    out->name = "before-filter";
+    out->adds_received = true;
+    out->relays_forward = true;
+    out->sink = to_proxy;
+    if (e == NULL)
+        e = add_anvil(p);
+    if (e == NULL)
+        e = add_access(p, true);
+    return e ? e : proxy_open(p, p->conf, conf_text(p->conf, "smtpd_proxy_filter"), is_whole, &p->proxy);
+}
+
+/* Only hosts of ours may use the filter; everything else was decided before it, or will be after it. */
+static const struct conf *filter_conf(struct parts *p, const struct conf_service *s)
+{
+    static const struct {
+        const char *name, *value;
+    } settings[] = {
+        {"smtpd_client_restrictions", "permit_mynetworks, reject"},
+        {"smtpd_helo_restrictions", ""},
+        {"smtpd_sender_restrictions", ""},
+        {"smtpd_relay_restrictions", ""},
+        {"smtpd_recipient_restrictions", "permit_mynetworks, reject"},
+        {"smtpd_data_restrictions", ""},
+        {"smtpd_end_of_data_restrictions", ""},
+        {"smtpd_etrn_restrictions", ""},
+        {"smtpd_reject_unlisted_recipient", "no"},
+        {"smtpd_reject_unlisted_sender", "no"},
+        {"smtpd_helo_required", "no"},
+        {"smtpd_proxy_filter", ""},
+    };
+    struct conf *conf = conf_derive(p, s->conf);
+
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+        conf_set(conf, settings[i].name, settings[i].value, s->file, s->line);
+    if (conf_text(conf, "smtpd_authorized_xforward_hosts")[0] == '\0')
+        conf_set(conf, "smtpd_authorized_xforward_hosts", "$mynetworks", s->file, s->line);
+    return conf;
+}
+
+static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
+{
+    const char *nexthop = conf_text(p->conf, "filter_nexthop");
+    struct scan_outlets outlets = {
+        .next = nexthop[0] ? to_proxy : to_cleanup, .elsewhere = to_elsewhere, .quarantine = to_cleanup, .arg = p};
+    struct error *e = add_access(p, false);
+
+    out->name = "content filter";
+    out->relays_forward = true;
+    out->received_has_id = true;
+    out->sink = to_scan;
+    if (e == NULL)
+        e = open_cleanup(p);
+    if (e == NULL && nexthop[0] != '\0')
+        e = error_prepend(proxy_open(p, p->conf, nexthop, false, &p->proxy), "filter_nexthop");
+    return e ? e : scan_open(p, p->conf, &outlets, &p->scan);
+}
+
+static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, bool is_after_filter)
+{
+    struct error *e = is_after_filter ? NULL : add_anvil(p);
+
+    out->name = is_after_filter ? "after-filter" : "plain";
+    out->adds_received = true;
+    out->received_has_id = true;
+    out->sink = to_cleanup;
+    out->id_is_free = id_is_free;
+    if (e == NULL)
+        e = add_access(p, false);
+    if (e == NULL)
+        e = open_cleanup(p);
+    return e ? e : daemon_checks_plug(p, p->conf, p->cleanup);
+}
+
+struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
+                                  struct smtpd_profile *out_r)
+{
+    struct parts *p = mem_new(ctx, struct parts);
+    bool is_filter = strcmp(service->command, "filter") == 0;
+    struct error *e;
+
+    *out_r = (struct smtpd_profile){.hooks = p->hooks, .sink_arg = p, .id_arg = p};
+    p->service = service->name;
+    p->worker = worker;
+    p->conf = is_filter ? filter_conf(p, service) : service->conf;
+    if (is_filter)
+        e = open_filter(p, out_r);
+    else if (conf_text(p->conf, "smtpd_proxy_filter")[0] != '\0')
+        e = open_before_filter(p, out_r);
+    else
+        e = open_queueing(p, out_r, conf_text(p->conf, "smtpd_authorized_xforward_hosts")[0] != '\0');
+    out_r->hook_count = p->hook_count;
+    if (e == NULL) {
+        struct smtpd_conf *conf = NULL;
+
+        e = smtpd_conf_open(p, p->conf, &conf);
+        out_r->conf = conf;
+    }
+    return e;
+}

@@ -1,0 +1,40 @@
+/* sallyport check: every fault of the configuration; exit 1 when one of them would refuse to start. */
+#include "master.h"
+#include "mem.h"
+#include "tool.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Host and port names that do not resolve are found only by trying. */
+static void check_listeners(struct tool *t, const struct conf_services *services, struct conf_faults *faults)
+{
+    for (size_t i = 0; i < services->n; i++) {
+        const struct conf_service *s = &services->at[i];
+        struct io_address *at;
+        struct error *e;
+        size_t n;
+
+        if (s->type != CONF_INET || conf_command(s->command) != CONF_COMMAND_OURS)
+            continue;
+        e = master_addresses(t->memory, s, &at, &n);
+        if (e != NULL) {
+            size_t place = (size_t)snprintf(NULL, 0, "%s:%u: ", s->file, s->line);
+
+            conf_fault_add(faults, CONF_ERROR, s->file, s->line, "%s", e->text + place);
+        }
+        error_free(&e);
+    }
+}
+
+int tool_check(struct tool *t)
+{
+    struct conf_faults faults = {.ctx = t->memory};
+    struct conf_services services;
+
+    master_conf_read(t->memory, t->dir, &services, &faults);
+    if (!conf_faults_has_error(&faults))
+        check_listeners(t, &services, &faults);
+    tool_print_faults(&faults, CONF_NOTE, stdout);
+    return conf_faults_has_error(&faults) ? 1 : 0;
+}
