@@ -9,6 +9,7 @@
 #ifndef IO_IO_H
 #define IO_IO_H
 
+#include "buf.h"
 #include "bytes.h"
 #include "co.h"
 #include "error.h"
@@ -58,6 +59,8 @@ bool io_has_input(struct io_stream *s);
  * looked at. At the end of input the peer "closes". */
 struct io_stream *io_memory_new(const void *ctx, struct bytes input, size_t step);
 struct bytes io_memory_written(const struct io_stream *s);
+/* What is written goes to *out (a struct buf), which outlives the stream. */
+void io_memory_write_to(struct io_stream *s, struct buf *out);
 
 /* ---- addresses and connections ---- */
 

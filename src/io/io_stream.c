@@ -42,7 +42,8 @@ struct io_stream {
     /* memory: */
     struct bytes input;
     size_t step;
-    struct buf written;
+    struct buf own;
+    struct buf *written;
 };
 
 /* ---- blocks ---- */
@@ -105,7 +106,7 @@ static int destroy(struct io_stream *s)
     }
     buffer_give(&s->in);
     buffer_give(&s->out);
-    buf_deinit(&s->written);
+    buf_deinit(&s->own);
     return 0;
 }
 
@@ -128,13 +129,19 @@ struct io_stream *io_memory_new(const void *ctx, struct bytes input, size_t step
 
     s->input = input;
     s->step = step ? step : SIZE_MAX;
+    s->written = &s->own;
     talloc_set_destructor(s, destroy);
     return s;
 }
 
 struct bytes io_memory_written(const struct io_stream *s)
 {
-    return buf_bytes(&s->written);
+    return buf_bytes(s->written);
+}
+
+void io_memory_write_to(struct io_stream *s, struct buf *out)
+{
+    s->written = out;
 }
 
 void io_stream_close(struct io_stream **s)
@@ -270,8 +277,8 @@ static co_fn enum io_end push(struct io_stream *s, struct bytes text, uint64_t d
     if (s->socket != NULL) {
         end = send_all(s, gathered, text, deadline);
     } else {
-        buf_add(&s->written, gathered);
-        buf_add(&s->written, text);
+        buf_add(s->written, gathered);
+        buf_add(s->written, text);
     }
     buffer_give(&s->out);
     return end;
