@@ -91,7 +91,7 @@ static int write_main(const char *path, long count)
 /* ---- killing ---- */
 
 /* Starts the writer with its standard output on *out_r. */
-static pid_t start_writer(int *out_r)
+static pid_t start_writer(const char *count, int *out_r)
 {
     int fds[2];
     pid_t pid;
@@ -100,7 +100,7 @@ static pid_t start_writer(int *out_r)
     pid = fork();
     if (pid == 0) {
         dup2(fds[1], STDOUT_FILENO);
-        execl(self, self, "write", dir, "1000000", (char *)NULL);
+        execl(self, self, "write", dir, count, (char *)NULL);
         _exit(127);
     }
     close(fds[1]);
@@ -194,7 +194,7 @@ static void test_kill_at_any_instant(void **state)
         struct buf acknowledged = {0};
         const struct timespec moment = {.tv_nsec = 1000000 + random() % 30000000};
         int out, status;
-        pid_t pid = start_writer(&out);
+        pid_t pid = start_writer("1000000", &out);
 
         nanosleep(&moment, NULL);
         kill(pid, SIGKILL);
@@ -208,6 +208,28 @@ static void test_kill_at_any_instant(void **state)
     log_capture(NULL, NULL);
     print_message("%zu messages acknowledged in %d runs\n", total, RUNS);
     assert_true(total > RUNS); /* else the writer never came to write */
+}
+
+/* Start-up of a scheduler beside writers that are at work: what they acknowledge stays. */
+static void test_repair_beside_writers(void **state)
+{
+    struct buf acknowledged = {0};
+    int out, status;
+    pid_t pid;
+    struct queue *q;
+
+    log_capture(no_line, NULL);
+    q = queue_of(dir);
+    pid = start_writer("1000", &out); /* the pipe holds all their ids */
+    while (waitpid(pid, &status, WNOHANG) == 0)
+        assert_null(queue_recover(q));
+    read_all(out, &acknowledged);
+    close(out);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(check_after_kill(buf_bytes(&acknowledged)), 1000);
+    buf_deinit(&acknowledged);
+    talloc_free(q);
+    log_capture(NULL, NULL);
 }
 
 /* ---- the order of system calls ---- */
@@ -276,6 +298,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_kill_at_any_instant, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_repair_beside_writers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_before_acknowledgement, setup, teardown),
     };
 

@@ -24,7 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { PIECE_TIMEOUT_MS = 60000, CREATE_TRIES = 10 };
+enum { PIECE_TIMEOUT_MS = 60000, CREATE_TRIES = 100 };
 
 enum decision { OPEN, DURABLE, ABANDONED };
 
