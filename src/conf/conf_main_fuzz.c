@@ -1,4 +1,5 @@
-/* main.cf from any bytes: read, tried, looked at, printed and asked for; a value found good must be readable. */
+/* main.cf from any bytes: read, tried, looked at, printed and asked for; a value found good must be readable.
+ */
 #include "conf_own.h"
 #include "mem.h"
 

@@ -1,6 +1,7 @@
 /*
- * Names that Postfix knows besides those of the table: parts of it that this version does not have. They are no
- * slips of the pen, so `check` speaks of them in other words; they have no default here and no meaning.
+ * Names that Postfix knows besides those of the table: parts of it that this version does not have. They are
+ * no slips of the pen, so `check` speaks of them in other words; they have no default here and no meaning.
+ * One that moves into the table may stay: the table is asked first.
  */
 #include "conf_own.h"
 
@@ -20,7 +21,7 @@ static const char *const names[] = {
     "cleanup_service_name", "command_execution_directory", "connection_cache_protocol_timeout",
     "connection_cache_service_name", "connection_cache_status_update_time", "connection_cache_ttl_limit",
     "cyrus_sasl_config_path", "daemon_table_open_error_is_fatal", "default_delivery_status_filter",
-    "defer_service_name", "defer_transports", "destination_concurrency_feedback_debug",
+    "defer_service_name", "destination_concurrency_feedback_debug",
     "detect_8bit_encoding_header", "disable_mime_output_conversion", "disable_verp_bounces",
     "dns_ncache_ttl_fix_enable", "dnsblog_reply_delay", "dnsblog_service_name", "dnssec_probe", "dont_remove",
     "empty_address_default_transport_maps_lookup_key", "empty_address_local_login_sender_maps_lookup_key",

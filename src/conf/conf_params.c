@@ -2,10 +2,10 @@
  * The table of parameters: name, type, state, unit of a bare number, default, least, most (0:
  * none), and one sentence.
  *
- * Sorted by name (as strcmp sorts), two lines each. A parameter that this version begins to obey changes its state
- * here. Names and defaults are Postfix's, so that an administrator finds what he knows; those that are ours say so.
- * A default may refer to other parameters; compatibility_level selects among them as in Postfix. myhostname,
- * mydomain and mynetworks are found at run time (conf_runtime.c).
+ * Sorted by name (as strcmp sorts), two lines each. A parameter that this version begins to obey changes its
+ * state here. Names and defaults are Postfix's, so that an administrator finds what he knows; those that are
+ * ours say so. A default may refer to other parameters; compatibility_level selects among them as in Postfix.
+ * myhostname, mydomain and mynetworks are found at run time (conf_runtime.c).
  */
 #include "conf.h"
 

@@ -387,13 +387,15 @@ static void test_derived_faults(void **state)
     struct world w;
     struct conf *d;
 
-    world_init(&w, "count = 7\nsmtpd_recipient_limit = $count\n", NULL);
+    world_init(&w, "count = 7\nsmtpd_recipient_limit = $count\nslow_time_limit = ${count}s\n", NULL);
     assert_int_equal(w.faults.n, 0);
     d = conf_derive(w.faults.ctx, w.conf);
     conf_set(d, "count", "many", "master.cf", 9);
     conf_validate(d, &w.faults);
     assert_true(
         world_has(&w, CONF_ERROR, "main.cf", 2, "bad numerical configuration: smtpd_recipient_limit = many"));
+    assert_true(world_has(&w, CONF_ERROR, "main.cf", 3, "bad time value or unit: manys"));
+    assert_int_equal(w.faults.n, 2);
     world_deinit(&w);
 }
 
@@ -518,7 +520,6 @@ static void test_table(void **state)
         if (i > 0 && strcmp(params[i - 1].name, p->name) >= 0)
             fail_msg("%s is out of order", p->name);
         assert_ptr_equal(conf_param_find(p->name), p);
-        assert_false(conf_is_postfix_name(p->name));
         if (length < 10 || p->about[length - 1] != '.')
             fail_msg("%s: no sentence", p->name);
         if (p->type == CONF_TIME && (p->unit == 0 || strchr("smhdw", p->unit) == NULL))

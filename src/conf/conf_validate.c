@@ -106,21 +106,22 @@ static bool is_set_here(const struct conf *c, const char *name)
     return e != NULL;
 }
 
-/* Whether a value that comes from below reads otherwise now: it has references, and was good below. */
-static bool may_have_changed(const struct conf *c, const char *name)
+/* A value from below with references in it may read otherwise here; what was bad there was told there. */
+static void check_inherited_value(const struct conf *c, const char *name, const char *where, unsigned line,
+                                  struct conf_faults *faults)
 {
     const char *raw = conf_raw(c, name);
-    char *before;
-    bool was_good;
+    char *fault, *before = NULL;
 
-    if (raw == NULL || strchr(raw, '$') == NULL)
-        return false;
-    if (c->base == NULL)
-        return true;
-    before = fault_of(NULL, c->base, name);
-    was_good = before == NULL;
+    if (raw == NULL || strchr(raw, '$') == NULL || is_set_here(c, name))
+        return;
+    fault = fault_of(NULL, c, name);
+    if (fault != NULL && c->base != NULL)
+        before = fault_of(NULL, c->base, name);
+    if (fault != NULL && before == NULL)
+        check_value(c, name, where, line, faults);
     talloc_free(before);
-    return was_good;
+    talloc_free(fault);
 }
 
 /* Any entry that the administrator wrote, to name his file by. */
@@ -133,7 +134,7 @@ static const struct conf_entry *first_written(const struct conf *c)
     return e;
 }
 
-/* Declared parameters that are not set at this level, where what they refer to may be. */
+/* All that is not set at this level, where what it refers to may be. */
 static void check_inherited(const struct conf *c, const char *where, unsigned line,
                             struct conf_faults *faults)
 {
@@ -141,8 +142,11 @@ static void check_inherited(const struct conf *c, const char *where, unsigned li
     const struct conf_param *params = conf_params(&n);
 
     for (size_t i = 0; i < n; i++)
-        if (!is_set_here(c, params[i].name) && may_have_changed(c, params[i].name))
-            check_value(c, params[i].name, where, line, faults);
+        check_inherited_value(c, params[i].name, where, line, faults);
+    for (const struct conf *below = c->base; below != NULL; below = below->base)
+        for (const struct conf_entry *e = below->set; e != NULL; e = e->hh.next)
+            if (conf_param_find(e->name) == NULL)
+                check_inherited_value(c, e->name, where, line, faults);
 }
 
 /* master sets stress when a service is at its limit: a bad time for finding out that a value does not bear
