@@ -1,5 +1,6 @@
 /*
- * The registry of engines, a service's list of them, and what all of them need: the log line and texts for replies.
+ * The registry of engines, a service's list of them, and what all of them need: the log line and texts for
+ * replies.
  */
 #include "engine.h"
 
@@ -17,10 +18,16 @@ struct engine_set {
 
 /* ---- results ---- */
 
-void engine_result_add_bcc(void *ctx, struct engine_result *r, const char *addr)
+bool engine_result_add_bcc(void *ctx, struct engine_result *r, const char *addr)
 {
+    for (size_t i = 0; i < r->bcc.n; i++)
+        if (strcmp(r->bcc.at[i], addr) == 0)
+            return true;
+    if (r->bcc.n >= ENGINE_BCC_LIMIT)
+        return false;
     r->bcc.at = mem_grow(ctx, r->bcc.at, r->bcc.n + 1);
-    r->bcc.at[r->bcc.n++] = addr;
+    r->bcc.at[r->bcc.n++] = mem_strdup(ctx, addr);
+    return true;
 }
 
 void engine_result_reply(struct engine_result *r, struct mail_reply reply)
@@ -53,7 +60,8 @@ static struct error *unknown_engine(const char *name)
 
     for (size_t i = 0; engine_registry[i] != NULL; i++)
         buf_addf(&known, "%s%s", i > 0 ? ", " : "", engine_registry[i]->name);
-    e = error_new(ERROR_CONF, "filter_engines: no engine is named \"%s\" (there are: %s)", name, buf_text(&known));
+    e = error_new(ERROR_CONF, "filter_engines: no engine is named \"%s\" (there are: %s)", name,
+                  buf_text(&known));
     buf_deinit(&known);
     return e;
 }

@@ -1,10 +1,12 @@
 /*
- * Engines of the content filter: what looks into a message that was received whole, and says what becomes of it.
+ * Engines of the content filter: what looks into a message that was received whole, and says what becomes of
+ * it.
  *
- * An engine is opened once a worker and serves all its transactions. It is given client, envelope and content, all
- * read-only, and fills a result: let pass, answer with a reply, or discard; and beside a pass: changed content, hold,
- * redirect, send elsewhere, further recipients. Which engines run, and in which order, says filter_engines. What an
- * engine did is logged by the engine itself (engine_log), in the shape of Postfix's cleanup; scan acts on the result.
+ * An engine is opened once a worker and serves all its transactions. It is given client, envelope and
+ * content, all read-only, and fills a result: let pass, answer with a reply, or discard; and beside a pass:
+ * changed content, hold, redirect, send elsewhere, further recipients. Which engines run, and in which order,
+ * says filter_engines. What an engine did is logged by the engine itself (engine_log), in the shape of
+ * Postfix's cleanup; scan acts on the result.
  */
 #ifndef FILTER_ENGINE_H
 #define FILTER_ENGINE_H
@@ -17,10 +19,10 @@
 #include "mail.h"
 
 struct engine_input {
-    void *ctx;                              /* memory of the transaction: for the result and for what it takes */
+    void *ctx; /* memory of the transaction: for the result and for what it takes */
     const struct mail_client *client;
-    const struct mail_envelope *envelope;   /* with every accepted recipient */
-    struct io_spool *content;               /* CR LF ends each line; nobody else reads it meanwhile */
+    const struct mail_envelope *envelope; /* with every accepted recipient */
+    struct io_spool *content;             /* CR LF ends each line; nobody else reads it meanwhile */
 };
 
 enum engine_outcome {
@@ -33,13 +35,16 @@ enum engine_outcome {
 struct engine_result {
     enum engine_outcome outcome;
     struct mail_reply reply;
-    struct io_spool *changed;   /* the content to pass on instead, or NULL */
-    const char *hold;           /* to the hold queue, and why; NULL: no */
-    const char *redirect;       /* the only recipient, internal form; NULL: no */
-    const char *filter;         /* send elsewhere, "transport:nexthop"; NULL: no */
-    struct mail_text_list bcc;  /* more recipients, internal form; array owned by the input's ctx */
+    struct io_spool *changed;  /* the content to pass on instead, or NULL */
+    const char *hold;          /* to the hold queue, and why; NULL: no */
+    const char *redirect;      /* the only recipient, internal form; NULL: no */
+    const char *filter;        /* send elsewhere, "transport:nexthop"; NULL: no */
+    struct mail_text_list bcc; /* more recipients, internal form; array owned by the input's ctx */
 };
-void engine_result_add_bcc(void *ctx, struct engine_result *r, const char *addr);
+enum { ENGINE_BCC_LIMIT = 1000 };
+/* A copy of the address, once however often it is added. False: ENGINE_BCC_LIMIT different ones are there
+ * already. */
+bool engine_result_add_bcc(void *ctx, struct engine_result *r, const char *addr);
 /* The result is this reply from now on. */
 void engine_result_reply(struct engine_result *r, struct mail_reply reply);
 
@@ -47,7 +52,7 @@ struct engine {
     const struct engine_ops *ops;
 };
 struct engine_ops {
-    const char *name;   /* as in filter_engines */
+    const char *name; /* as in filter_engines */
     /* Whether the engine runs when filter_engines is empty. */
     bool (*is_wanted)(const struct conf *conf);
     /* `spool` is for changed content and outlives the engine. Faults name the parameter. */
@@ -59,8 +64,8 @@ struct engine_ops {
 
 /* The registry, ended by NULL. */
 extern const struct engine_ops *const engine_registry[];
-extern const struct engine_ops engine_checks_ops;   /* engine_checks_scan.c */
-extern const struct engine_ops engine_exec_ops;     /* engine_exec.c */
+extern const struct engine_ops engine_checks_ops; /* engine_checks_scan.c */
+extern const struct engine_ops engine_exec_ops;   /* engine_exec.c */
 
 /* ---- the engines of a service, in order ---- */
 
@@ -70,29 +75,30 @@ struct error *engine_set_open(const void *ctx, const struct conf *conf, struct e
 size_t engine_set_count(const struct engine_set *set);
 const struct io_spool_conf *engine_set_spool(const struct engine_set *set);
 /*
- * Runs them. Each sees the content as the one before left it; the first that does not pass ends it. Of several holds
- * the first counts, of several redirects and filters the last, as in Postfix's tables.
+ * Runs them. Each sees the content as the one before left it; the first that does not pass ends it. Of
+ * several holds the first counts, of several redirects and filters the last, as in Postfix's tables.
  */
 co_fn void engine_set_scan(struct engine_set *set, const struct engine_input *in, struct engine_result *out);
 
 /* ---- the log ---- */
 
-enum { ENGINE_LOG_TEXT = 200 };     /* most bytes of a header or body line in the log */
+enum { ENGINE_LOG_TEXT = 200 }; /* most bytes of a header or body line in the log */
 
 /*
- * "ID: ACTION: PART TEXT from NAME[ADDR]; from=<s> to=<r> proto=P helo=<h>: WHY", the client being the original one.
- * TEXT is cut to ENGINE_LOG_TEXT; empty text and NULL or empty `why` are left out. <r> is the last recipient.
+ * "ID: ACTION: PART TEXT from NAME[ADDR]; from=<s> to=<r> proto=P helo=<h>: WHY", the client being the
+ * original one. TEXT is cut to ENGINE_LOG_TEXT; empty text and NULL or empty `why` are left out. <r> is the
+ * last recipient.
  */
 void engine_log(const struct mail_client *client, const struct mail_envelope *envelope, const char *action,
                 const char *part, struct bytes text, const char *why);
 
 /* ---- texts that become replies ---- */
 
-enum { ENGINE_REPLY_TEXT = 400 };   /* most bytes of reply text; a reply line has 512 */
+enum { ENGINE_REPLY_TEXT = 400 }; /* most bytes of reply text; a reply line has 512 */
 
 /*
- * The enhanced status code at the start of the text ("4.7.1 go away"), class 4 or 5: copied to dsn, removed from *text
- * together with the blanks after it. False, and nothing changed, when there is none.
+ * The enhanced status code at the start of the text ("4.7.1 go away"), class 4 or 5: copied to dsn, removed
+ * from *text together with the blanks after it. False, and nothing changed, when there is none.
  */
 bool engine_take_dsn(struct bytes *text, char dsn[12]);
 /* Cut to ENGINE_REPLY_TEXT, anything but printable ASCII as '?', blanks at the ends removed. Owned by ctx. */

@@ -1,7 +1,7 @@
 /*
- * The actions of header_checks(5), one function each, in a table. The value of a lookup is an action word, blanks, and
- * text; words match without case. What an action cannot use (a REPLACE without text, a BCC without address) is a
- * warning that names the table's parameter, and the line stays.
+ * The actions of header_checks(5), one function each, in a table. The value of a lookup is an action word,
+ * blanks, and text; words match without case. What an action cannot use (a REPLACE without text, a BCC
+ * without address) is a warning that names the table's parameter, and the line stays.
  */
 #include "engine_checks.h"
 
@@ -22,14 +22,14 @@ struct match {
     struct engine_checks_run *run;
     enum engine_checks_part part;
     struct bytes line;
-    struct bytes text;                  /* after the action word */
+    struct bytes text; /* after the action word */
     struct engine_checks_line *out;
 };
 
 static void log_action(struct match *m, const char *action, const char *why)
 {
-    engine_log(m->run->client, m->run->envelope, action, m->part == ENGINE_CHECKS_BODY ? "body" : "header", m->line,
-               why);
+    engine_log(m->run->client, m->run->envelope, action, m->part == ENGINE_CHECKS_BODY ? "body" : "header",
+               m->line, why);
 }
 
 static void warn(struct match *m, const char *what)
@@ -37,8 +37,16 @@ static void warn(struct match *m, const char *what)
     log_warn("%s: %s in %s: \"%.*s\"", m->run->envelope->id, what, part_params[m->part], BYTES_FMT(m->text));
 }
 
+/* For as long as this line lasts. */
 static char *text_of(struct match *m)
 {
+    return bytes_dup(m->run->scratch, m->text);
+}
+
+/* For as long as the message lasts; the one before (of an earlier line) goes. */
+static const char *keep_text(struct match *m, const char *before)
+{
+    talloc_free((char *)before);
     return bytes_dup(m->run->ctx, m->text);
 }
 
@@ -48,8 +56,10 @@ static void do_bcc(struct match *m)
         warn(m, "BCC without user@domain");
         return;
     }
-    engine_result_add_bcc(m->run->ctx, m->run->result, text_of(m));
-    log_action(m, "bcc", text_of(m));
+    if (!engine_result_add_bcc(m->run->ctx, m->run->result, text_of(m)))
+        warn(m, "too many different BCC");
+    else
+        log_action(m, "bcc", text_of(m));
 }
 
 static void do_discard(struct match *m)
@@ -69,7 +79,7 @@ static void do_filter(struct match *m)
         warn(m, "FILTER without transport:destination");
         return;
     }
-    m->run->result->filter = text_of(m);
+    m->run->result->filter = keep_text(m, m->run->result->filter);
     log_action(m, "filter", m->run->result->filter);
 }
 
@@ -77,7 +87,7 @@ static void do_hold(struct match *m)
 {
     if (m->run->result->hold != NULL)
         return;
-    m->run->result->hold = text_of(m);
+    m->run->result->hold = keep_text(m, NULL);
     log_action(m, "hold", m->run->result->hold);
 }
 
@@ -103,7 +113,7 @@ static void do_redirect(struct match *m)
         warn(m, "REDIRECT without user@domain");
         return;
     }
-    m->run->result->redirect = text_of(m);
+    m->run->result->redirect = keep_text(m, m->run->result->redirect);
     log_action(m, "redirect", m->run->result->redirect);
 }
 
@@ -114,18 +124,18 @@ static void do_reject(struct match *m)
     char *clean, *why;
 
     engine_take_dsn(&text, dsn);
-    clean = engine_clean_text(m->run->ctx, text);
+    clean = engine_clean_text(m->run->scratch, text);
     if (*clean == '\0')
-        clean = mem_strdup(m->run->ctx, "message content rejected");
-    why = mem_printf(m->run->ctx, "%s %s", dsn, clean);
+        clean = mem_strdup(m->run->scratch, "message content rejected");
+    why = mem_printf(m->run->scratch, "%s %s", dsn, clean);
     log_action(m, "reject", why);
     engine_result_reply(m->run->result, mail_reply(dsn[0] == '4' ? 451 : 550, dsn, "%s", clean));
     m->run->is_done = true;
 }
 
 /*
- * Text of a table as lines of content. A folded header may come back through $1 with its '\n': each further line
- * starts with a blank, or it would be a header of its own. In a body nothing may start a line.
+ * Text of a table as lines of content. A folded header may come back through $1 with its '\n': each further
+ * line starts with a blank, or it would be a header of its own. In a body nothing may start a line.
  */
 static char *content_lines(struct match *m)
 {
@@ -142,7 +152,7 @@ static char *content_lines(struct match *m)
             buf_addc(&out, *p == '\n' || *p == '\r' ? ' ' : *p);
         }
     }
-    lines = mem_strdup(m->run->ctx, buf_text(&out));
+    lines = mem_strdup(m->run->scratch, buf_text(&out));
     buf_deinit(&out);
     return lines;
 }
@@ -193,10 +203,10 @@ static const struct {
     const char *word;
     void (*act)(struct match *m);
 } actions[] = {
-    {"BCC", do_bcc},         {"DISCARD", do_discard},   {"DUNNO", do_nothing},   {"FILTER", do_filter},
-    {"HOLD", do_hold},       {"IGNORE", do_ignore},     {"INFO", do_info},       {"OK", do_nothing},
-    {"PASS", do_pass},       {"PREPEND", do_prepend},   {"REDIRECT", do_redirect}, {"REJECT", do_reject},
-    {"REPLACE", do_replace}, {"STRIP", do_strip},       {"WARN", do_warn},
+    {"BCC", do_bcc},         {"DISCARD", do_discard}, {"DUNNO", do_nothing},     {"FILTER", do_filter},
+    {"HOLD", do_hold},       {"IGNORE", do_ignore},   {"INFO", do_info},         {"OK", do_nothing},
+    {"PASS", do_pass},       {"PREPEND", do_prepend}, {"REDIRECT", do_redirect}, {"REJECT", do_reject},
+    {"REPLACE", do_replace}, {"STRIP", do_strip},     {"WARN", do_warn},
 };
 
 static void act(struct match *m, struct bytes value)
@@ -210,32 +220,57 @@ static void act(struct match *m, struct bytes value)
             return;
         }
     }
-    log_warn("%s: unsupported action \"%.*s\" in %s", m->run->envelope->id, BYTES_FMT(word), part_params[m->part]);
+    log_warn("%s: unsupported action \"%.*s\" in %s", m->run->envelope->id, BYTES_FMT(word),
+             part_params[m->part]);
 }
 
-co_fn struct engine_checks_line engine_checks_line(struct engine_checks_run *run, enum engine_checks_part part,
-                                                   struct bytes text)
+static struct bytes without_nul(void *ctx, struct bytes text)
+{
+    char *copy;
+    size_t n = 0;
+
+    if (bytes_chr(text, '\0') == SIZE_MAX)
+        return text;
+    copy = mem_bytes(ctx, text.n);
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] != '\0')
+            copy[n++] = text.p[i];
+    return bytes(copy, n);
+}
+
+static void table_failed(struct engine_checks_run *run, enum engine_checks_part part)
+{
+    log_warn("%s: %s map lookup problem -- message not accepted, try again later", run->envelope->id,
+             part_params[part]);
+    engine_result_reply(run->result, mail_reply_trouble());
+    run->is_done = true;
+}
+
+co_fn struct engine_checks_line engine_checks_line(struct engine_checks_run *run,
+                                                   enum engine_checks_part part, struct bytes text)
 {
     struct engine_checks_line out = {0};
-    struct match m = {.run = run, .part = part, .line = text, .out = &out};
+    struct match m = {.run = run, .part = part, .out = &out};
     char *value = NULL;
 
-    if (run->is_done || !run->checks->has[part] || text.n == 0)
+    if (run->is_done || !run->checks->has[part])
         return out;
-    switch (run->checks->find(run->checks->arg, part, run->ctx, text, &value)) {
+    if (run->scratch == NULL)
+        run->scratch = talloc_new(run->ctx);
+    talloc_free_children(run->scratch);
+    m.line = without_nul(run->scratch, text);
+    if (m.line.n == 0)
+        return out;
+    switch (run->checks->find(run->checks->arg, part, run->scratch, m.line, &value)) {
     case TABLE_FOUND:
         act(&m, bytes_of(value));
         break;
     case TABLE_ABSENT:
         break;
     case TABLE_FAILED:
-        log_warn("%s: %s map lookup problem -- message not accepted, try again later", run->envelope->id,
-                 part_params[part]);
-        engine_result_reply(run->result, mail_reply_trouble());
-        run->is_done = true;
+        table_failed(run, part);
         break;
     }
-    talloc_free(value);
     return out;
 }
 
@@ -270,8 +305,8 @@ static co_fn void walk_header(void *arg, const struct engine_mime_header *h)
 }
 
 /*
- * A part of a long line is changed for itself: its line end goes only when no part before it stayed. A line that is
- * prepended in the middle of one breaks it in two, as Postfix's records do.
+ * A part of a long line is changed for itself: its line end goes only when no part before it stayed. A line
+ * that is prepended in the middle of one breaks it in two, as Postfix's records do.
  */
 static co_fn void edit_body(struct engine_checks_walk *w, const struct engine_mime_body *b,
                             const struct engine_checks_line *line)
@@ -309,7 +344,8 @@ static co_fn void walk_body(void *arg, const struct engine_mime_body *b)
 }
 
 void engine_checks_walk_init(struct engine_checks_walk *w, struct engine_checks_run *run,
-                             void (*edit)(void *arg, uint64_t from, uint64_t to, struct bytes text), void *arg)
+                             void (*edit)(void *arg, uint64_t from, uint64_t to, struct bytes text),
+                             void *arg)
 {
     *w = (struct engine_checks_walk){
         .mime = {.limits = run->checks->limits, .header = walk_header, .body = walk_body},
@@ -323,7 +359,8 @@ void engine_checks_walk_init(struct engine_checks_walk *w, struct engine_checks_
 void engine_checks_walk_deinit(struct engine_checks_walk *w)
 {
     if (w->mime.is_too_deep)
-        log_warn("%s: MIME nesting exceeds mime_nesting_limit %zu", w->run->envelope->id, w->mime.limits.nesting);
+        log_warn("%s: MIME nesting exceeds mime_nesting_limit %zu", w->run->envelope->id,
+                 w->mime.limits.nesting);
     engine_mime_deinit(&w->mime);
 }
 

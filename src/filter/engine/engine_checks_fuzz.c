@@ -1,7 +1,8 @@
 /*
- * The checks over any bytes. The input is content; what follows a '!' in a header or body line is what the "table"
- * says about it, so the fuzzer chooses the actions. First byte: limits. Found out: every edit lies in order and inside;
- * the same content in one piece and byte by byte gives the same output; content whose line ends are in order stays so.
+ * The checks over any bytes. The input is content; what follows a '!' in a header or body line is what the
+ * "table" says about it, so the fuzzer chooses the actions. First byte: limits. Found out: every edit lies in
+ * order and inside; the same content in one piece and byte by byte gives the same output; content whose line
+ * ends are in order stays so.
  */
 #include "engine_checks.h"
 
@@ -52,7 +53,7 @@ static bool run(struct bytes content, size_t step, const struct engine_checks *c
     static const struct mail_client client = {.name = "c", .addr = "192.0.2.1", .proto = "SMTP"};
     static const struct mail_envelope envelope = {.id = "ID", .sender = ""};
     struct engine_result result = {0};
-    struct engine_checks_run cr = {checks, talloc_new(NULL), &client, &envelope, &result, false};
+    struct engine_checks_run cr = {checks, talloc_new(NULL), &client, &envelope, &result, false, NULL};
     struct engine_checks_walk w;
     bool is_pass;
 

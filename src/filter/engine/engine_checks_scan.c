@@ -1,8 +1,8 @@
 /*
  * The engine "checks": the tables of header_checks and friends over a message in a spool.
  *
- * Content is walked once. Nothing is written until the first change; from then on what stays is copied behind what
- * changed, into a new spool.
+ * Content is walked once. Nothing is written until the first change; from then on what stays is copied behind
+ * what changed, into a new spool.
  */
 #include "engine_checks.h"
 
@@ -49,7 +49,7 @@ struct error *engine_checks_open(const void *ctx, const struct conf *conf, struc
         .nesting = (size_t)conf_int(conf, "mime_nesting_limit"),
         .is_flat = conf_bool(conf, "disable_mime_input_processing"),
     };
-    if (t->checks.limits.line < 100)    /* less would take headers apart */
+    if (t->checks.limits.line < 100) /* less would take headers apart */
         t->checks.limits.line = 100;
     *checks_r = &t->checks;
     return NULL;
@@ -68,9 +68,9 @@ bool engine_checks_is_needed(const struct engine_checks *checks)
 struct rewrite {
     const struct engine_input *in;
     const struct io_spool_conf *conf;
-    struct io_spool *out;       /* NULL until something changed */
-    uint64_t done;              /* of the input: copied, or left out */
-    struct error *error;        /* the first; nothing is written after it */
+    struct io_spool *out; /* NULL until something changed */
+    uint64_t done;        /* of the input: copied, or left out */
+    struct error *error;  /* the first; nothing is written after it */
 };
 
 static co_fn void copy_until(struct rewrite *r, uint64_t to)

@@ -1,10 +1,12 @@
 /*
- * The engine "exec": content filter software that cannot speak SMTP. filter_exec_command is run for each message,
- * without a shell, with the message on its standard input and the envelope in its environment; it answers with its
- * exit status, changed content on its standard output, and lines on descriptor 3 (doc/filter.md).
+ * The engine "exec": content filter software that cannot speak SMTP. filter_exec_command is run for each
+ * message, without a shell, with the message on its standard input and the envelope in its environment; it
+ * answers with its exit status, changed content on its standard output, and lines on descriptor 3
+ * (doc/filter.md).
  *
- * The program's trouble is never the message's end: a crash, a flood, a stall, nonsense are 451 4.3.0 to the client and
- * a log line that names program, status and milliseconds. Exit status 64 to 78 speak as sysexits.h has them.
+ * The program's trouble is never the message's end: a crash, a flood, a stall, nonsense are 451 4.3.0 to the
+ * client and a log line that names program, status and milliseconds. Exit status 64 to 78 speak as sysexits.h
+ * has them.
  */
 #include "engine_exec_private.h"
 
@@ -66,7 +68,8 @@ static struct error *parse_command(struct exec_engine *e, const char *command)
     if (n == 0)
         return error_new(ERROR_CONF, "filter_exec_command is empty, and filter_engines asks for \"exec\"");
     if (e->program.argv[0][0] != '/')
-        return error_new(ERROR_CONF, "filter_exec_command: \"%s\" is not an absolute path", e->program.argv[0]);
+        return error_new(ERROR_CONF, "filter_exec_command: \"%s\" is not an absolute path",
+                         e->program.argv[0]);
     if (access(e->program.argv[0], X_OK) < 0)
         return error_new(ERROR_CONF, "filter_exec_command: %s: %s", e->program.argv[0], strerror(errno));
     return NULL;
@@ -103,18 +106,18 @@ static struct error *exec_open(const void *ctx, const struct conf *conf, const s
     if (e->output_limit == 0)
         e->output_limit = 2 * conf_size(conf, "message_size_limit");
     if (e->output_limit == 0)
-        e->output_limit = UINT64_MAX;   /* no limit for messages, none for their changes */
+        e->output_limit = UINT64_MAX; /* no limit for messages, none for their changes */
     e->slots.limit = (unsigned)conf_int(conf, "filter_exec_process_limit");
     e->program.cpu_seconds = (unsigned)(e->time_limit_ms / 1000) + 1;
     *engine_r = &e->engine;
-    signal(SIGPIPE, SIG_IGN);   /* a program that does not read its input ends our write with EPIPE */
+    signal(SIGPIPE, SIG_IGN); /* a program that does not read its input ends our write with EPIPE */
     error = parse_command(e, conf_text(conf, "filter_exec_command"));
     return error != NULL ? error : find_user(e, conf);
 }
 
 static bool exec_is_wanted(const struct conf *conf)
 {
-    return false;   /* a program is run only where filter_engines says so */
+    return false; /* a program is run only where filter_engines says so */
 }
 
 /* ---- judging ---- */
@@ -147,8 +150,9 @@ static const struct {
     int status;
     const char *dsn;
 } exits[] = {
-    {64, "5.3.0"}, {65, "5.6.0"}, {66, "5.3.0"}, {67, "5.1.1"}, {68, "5.1.2"}, {69, "5.3.0"}, {70, "5.3.0"}, {71, "4.3.0"},
-    {72, "5.3.0"}, {73, "5.2.0"}, {74, "5.3.0"}, {75, "4.3.0"}, {76, "5.5.0"}, {77, "5.7.0"}, {78, "5.3.5"},
+    {64, "5.3.0"}, {65, "5.6.0"}, {66, "5.3.0"}, {67, "5.1.1"}, {68, "5.1.2"},
+    {69, "5.3.0"}, {70, "5.3.0"}, {71, "4.3.0"}, {72, "5.3.0"}, {73, "5.2.0"},
+    {74, "5.3.0"}, {75, "4.3.0"}, {76, "5.5.0"}, {77, "5.7.0"}, {78, "5.3.5"},
 };
 
 /* "x.y.z text" at the start of standard output is the reply that the program wants. */

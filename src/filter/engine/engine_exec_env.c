@@ -1,6 +1,7 @@
 /*
- * What a filter program is told of the envelope: environment variables, and only these. Addresses reach it as values
- * here, never as arguments or through a shell, and without control characters (hardening: argument injection).
+ * What a filter program is told of the envelope: environment variables, and only these. Addresses reach it as
+ * values here, never as arguments or through a shell, and without control characters (hardening: argument
+ * injection).
  */
 #include "engine_exec_private.h"
 #include "mem.h"

@@ -1,6 +1,6 @@
 /*
- * The lines that a filter program writes on descriptor 3: a word, a blank, a text. All lines are read before any takes
- * effect, so an answer that is half nonsense has none.
+ * The lines that a filter program writes on descriptor 3: a word, a blank, a text. All lines are read before
+ * any takes effect, so an answer that is half nonsense has none.
  */
 #include "engine_exec_private.h"
 
@@ -65,7 +65,7 @@ static void note(struct answer *a, const char *action, const char *why)
 
 static void do_bcc(struct answer *a, char *text)
 {
-    engine_result_add_bcc(a->in->ctx, a->out, text);
+    engine_result_add_bcc(a->in->ctx, a->out, text); /* never too many: ENGINE_EXEC_REPLY_LINES */
     note(a, "bcc", text);
 }
 
@@ -136,8 +136,8 @@ static void do_warn(struct answer *a, char *text)
 static const struct word {
     const char *name;
     bool (*takes)(struct bytes text);
-    void (*act)(struct answer *a, char *text);  /* text: owned by the input's ctx */
-    bool is_final;                              /* at most one of these */
+    void (*act)(struct answer *a, char *text); /* text: owned by the input's ctx */
+    bool is_final;                             /* at most one of these */
 } words[] = {
     {"BCC", engine_is_address, do_bcc},
     {"DISCARD", takes_text, do_discard, true},

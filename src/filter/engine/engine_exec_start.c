@@ -1,11 +1,12 @@
 /*
- * Starting a filter program: vfork and exec, so that a worker with many sessions does not pay for a copy of its page
- * tables. The child shares our memory until exec: between vfork and exec it only makes system calls, on its own
- * variables, with every signal blocked; users are changed by the bare system calls, because the C library's would
- * change those of our threads too.
+ * Starting a filter program: vfork and exec, so that a worker with many sessions does not pay for a copy of
+ * its page tables. The child shares our memory until exec: between vfork and exec it only makes system calls,
+ * on its own variables, with every signal blocked; users are changed by the bare system calls, because the C
+ * library's would change those of our threads too.
  *
- * What the program gets: descriptors 0 to 3 and no other, a process group of its own, default signals, "/" as its
- * folder, umask 077, no core dumps, a limit of processor time, the environment it is given; and it dies with us.
+ * What the program gets: descriptors 0 to 3 and no other, a process group of its own, default signals, "/" as
+ * its folder, umask 077, no core dumps, a limit of processor time, the environment it is given; and it dies
+ * with us.
  */
 #include "engine_exec_private.h"
 
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 struct pipes {
-    int mine[4], its[4];    /* by the child's descriptor number */
+    int mine[4], its[4]; /* by the child's descriptor number */
 };
 
 static void close_all(int fds[4])

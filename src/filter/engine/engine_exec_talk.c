@@ -1,7 +1,8 @@
 /*
- * The talk with a filter program: its standard input is written while its three outputs are read, one coroutine a
- * pipe, so that neither side waits for the other whatever order the program works in. The caller waits for the end of
- * the process (pidfd), not for the end of its output: what it left running in the background does not hold us.
+ * The talk with a filter program: its standard input is written while its three outputs are read, one
+ * coroutine a pipe, so that neither side waits for the other whatever order the program works in. The caller
+ * waits for the end of the process (pidfd), not for the end of its output: what it left running in the
+ * background does not hold us.
  *
  * Content has CR LF at the end of each line; a Unix program is given LF, and may answer with either.
  */
@@ -21,9 +22,9 @@ struct talk;
 
 struct pump {
     struct talk *talk;
-    struct co *co;          /* NULL: ended */
+    struct co *co; /* NULL: ended */
     int *fd;
-    void (*take)(struct talk *talk, struct bytes piece);    /* NULL: this one writes */
+    void (*take)(struct talk *talk, struct bytes piece); /* NULL: this one writes */
 };
 
 struct talk {
@@ -34,8 +35,8 @@ struct talk {
     unsigned running;
     bool is_reaped;
     bool is_flood;
-    bool has_cr;            /* the output's last byte was a CR that is not written yet */
-    bool is_inside_line;    /* the output's last line has no end yet */
+    bool has_cr;         /* the output's last byte was a CR that is not written yet */
+    bool is_inside_line; /* the output's last line has no end yet */
     uint64_t output_size;
 };
 
@@ -200,7 +201,7 @@ static co_fn struct error *next_chunk(struct talk *k, uint64_t *offset, char *ch
     struct error *e;
     size_t n = 0;
 
-    co_shield(true);    /* a read that is given up would lose the spool */
+    co_shield(true); /* a read that is given up would lose the spool */
     e = io_spool_read(k->t->in->content, *offset, &piece);
     co_shield(false);
     if (e != NULL)
@@ -251,7 +252,7 @@ static co_fn void feed(void *arg)
             break;
     }
     talloc_free(chunk);
-    close_fd(p->fd);    /* end of input */
+    close_fd(p->fd); /* end of input */
     end_pump(p);
 }
 
@@ -275,7 +276,7 @@ static co_fn void stop_pumps(struct talk *k)
         if (k->pumps[i].co != NULL)
             co_cancel(k->pumps[i].co);
     while (k->running > 0)
-        co_park(CO_NEVER, "ends of a filter program's pipes");  /* cancelled: they end on the next turn */
+        co_park(CO_NEVER, "ends of a filter program's pipes"); /* cancelled: they end on the next turn */
 }
 
 /* Kills what is left of the group while the ended process still holds its number, then takes its status. */

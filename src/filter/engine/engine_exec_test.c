@@ -1,6 +1,7 @@
 /*
- * The exec engine with real little programs, most of them one line of shell: answers, exit statuses, crashes, stalls,
- * floods, programs that do not read or leave others behind, the environment, limits. No program outlives its test.
+ * The exec engine with real little programs, most of them one line of shell: answers, exit statuses, crashes,
+ * stalls, floods, programs that do not read or leave others behind, the environment, limits. No program
+ * outlives its test.
  */
 #include "engine_exec_private.h"
 
@@ -21,7 +22,7 @@
 
 #define MESSAGE "Subject: x\r\n\r\nbody\r\n.dot\r\n"
 
-static char *folder;        /* for files of the programs; anybody may write there */
+static char *folder; /* for files of the programs; anybody may write there */
 static struct io_spool_conf spool_conf = {.memory_limit = 1 << 20};
 static struct buf seen_log;
 
@@ -34,30 +35,28 @@ static void on_log(const char *line, void *arg)
 
 struct scan_case {
     const char *command;
-    const char *message;        /* NULL: MESSAGE */
-    const char *time_limit;     /* NULL: 20s */
+    const char *message;    /* NULL: MESSAGE */
+    const char *time_limit; /* NULL: 20s */
     const char *output_limit;
-    unsigned times;             /* at the same time; 0: one */
+    unsigned times; /* at the same time; 0: one */
     uint64_t cancel_after_ms;
 
     /* found, of the last that ended */
     void *ctx;
     struct engine *engine;
     struct engine_result result;
-    char *content;              /* of result.changed */
+    char *content; /* of result.changed */
     uint64_t ms;
     unsigned left;
     uint64_t started;
 };
 
 static const char long_addr[] = "a b\n@c.test";
-static struct mail_rcpt rcpts_[] = {{.addr = "r@b.test"}, {.addr = long_addr}, {.addr = "-f$(id)`id`@b.test"}};
+static struct mail_rcpt rcpts_[] = {
+    {.addr = "r@b.test"}, {.addr = long_addr}, {.addr = "-f$(id)`id`@b.test"}};
 static struct mail_rcpt *rcpts[] = {&rcpts_[0], &rcpts_[1], &rcpts_[2]};
-static const struct mail_client client = {.name = "mx.example",
-                                          .addr = "192.0.2.1",
-                                          .port = "4711",
-                                          .helo = "mx\x7f'; id",
-                                          .proto = "ESMTP"};
+static const struct mail_client client = {
+    .name = "mx.example", .addr = "192.0.2.1", .port = "4711", .helo = "mx\x7f'; id", .proto = "ESMTP"};
 static const struct mail_envelope envelope = {
     .id = "ID", .sender = "s@a.test", .rcpts = rcpts, .rcpt_count = 3, .body = MAIL_BODY_8BITMIME};
 
@@ -81,7 +80,8 @@ static co_fn void scan_one(void *arg)
     struct engine_result result = {0};
 
     in.content = io_spool_new(c->ctx, &spool_conf);
-    error_free(&(struct error *){io_spool_write(in.content, bytes_of(c->message != NULL ? c->message : MESSAGE))});
+    error_free(
+        &(struct error *){io_spool_write(in.content, bytes_of(c->message != NULL ? c->message : MESSAGE))});
     engine_exec_ops.scan(c->engine, &in, &result);
     if (result.changed != NULL)
         c->content = read_all(c->ctx, result.changed);
@@ -125,7 +125,8 @@ static struct conf *conf_of(struct scan_case *c)
     conf_set(conf, "filter_exec_command", escape(c->ctx, c->command), "test", 1);
     conf_set(conf, "filter_exec_user", "nobody", "test", 1);
     conf_set(conf, "filter_exec_time_limit", c->time_limit != NULL ? c->time_limit : "20s", "test", 1);
-    conf_set(conf, "filter_exec_output_limit", c->output_limit != NULL ? c->output_limit : "1000000", "test", 1);
+    conf_set(conf, "filter_exec_output_limit", c->output_limit != NULL ? c->output_limit : "1000000", "test",
+             1);
     conf_set(conf, "filter_exec_process_limit", "2", "test", 1);
     return conf;
 }
@@ -186,8 +187,10 @@ static const struct answer_case answers[] = {
     {"/bin/sh -c {echo REJECT 452 full >&3}", 452, "4.7.1", "full", NULL, "4.7.1 full"},
     {"/bin/sh -c {echo REJECT 452 5.1.0 full >&3}", 452, "4.1.0", "full", NULL, "4.1.0 full"},
     {"/bin/sh -c {printf 'REJECT 550 5.7.1 a\\001b\\303\\251\\n' >&3}", 550, "5.7.1", "a?b??", NULL, "a?b??"},
-    {"/bin/sh -c {printf 'REJECT no end of line' >&3}", 550, "5.7.1", "no end of line", NULL, "no end of line"},
-    {"/bin/sh -c {echo DISCARD because >&3}", 1, NULL, NULL, NULL, "ID: discard: content " TAIL ": because\n"},
+    {"/bin/sh -c {printf 'REJECT no end of line' >&3}", 550, "5.7.1", "no end of line", NULL,
+     "no end of line"},
+    {"/bin/sh -c {echo DISCARD because >&3}", 1, NULL, NULL, NULL,
+     "ID: discard: content " TAIL ": because\n"},
     {"/bin/sh -c {echo INFO hello >&3; cat}", 0, NULL, NULL, MESSAGE, "ID: info: content " TAIL ": hello\n"},
     {"/bin/sh -c {echo WARN hello >&3}", 0, NULL, NULL, NULL, "ID: warning: content " TAIL ": hello\n"},
     {"/bin/sh -c {printf 'PREPEND X-A: 1\\r\\n\\nPREPEND X-B: 2\\n' >&3}", 0, NULL, NULL,
@@ -196,27 +199,35 @@ static const struct answer_case answers[] = {
     {"/bin/sh -c {echo oops >&2}", 0, NULL, NULL, NULL, "warning: ID: filter command /bin/sh says: oops\n"},
     /* exit statuses */
     {"/bin/sh -c {exit 75}", 451, "4.3.0", "Error: message not accepted now, try again later", NULL,
-     "ID: reject: content " TAIL ": 4.3.0 Error: message not accepted now, try again later (/bin/sh: exit status 75)\n"},
-    {"/bin/sh -c {exit 71}", 451, "4.3.0", "Error: message not accepted now, try again later", NULL, "status 71"},
-    {"/bin/sh -c {exit 69}", 554, "5.3.0", "Error: message content rejected", NULL, "(/bin/sh: exit status 69)"},
+     "ID: reject: content " TAIL
+     ": 4.3.0 Error: message not accepted now, try again later (/bin/sh: exit status 75)\n"},
+    {"/bin/sh -c {exit 71}", 451, "4.3.0", "Error: message not accepted now, try again later", NULL,
+     "status 71"},
+    {"/bin/sh -c {exit 69}", 554, "5.3.0", "Error: message content rejected", NULL,
+     "(/bin/sh: exit status 69)"},
     {"/bin/sh -c {exit 65}", 554, "5.6.0", "Error: message content rejected", NULL, "status 65"},
     {"/bin/sh -c {exit 77}", 554, "5.7.0", "Error: message content rejected", NULL, "status 77"},
     {"/bin/sh -c {exit 78}", 554, "5.3.5", "Error: message content rejected", NULL, "status 78"},
-    {"/bin/sh -c {echo 5.7.1 virus found; echo x; exit 69}", 554, "5.7.1", "virus found", NULL, "5.7.1 virus found"},
+    {"/bin/sh -c {echo 5.7.1 virus found; echo x; exit 69}", 554, "5.7.1", "virus found", NULL,
+     "5.7.1 virus found"},
     {"/bin/sh -c {echo 4.7.1 come back; exit 69}", 451, "4.7.1", "come back", NULL, "4.7.1 come back"},
-    {"/bin/sh -c {echo secret path; exit 69}", 554, "5.3.0", "Error: message content rejected", NULL, "status 69"},
-    {"/bin/sh -c {echo DISCARD >&3; exit 69}", 554, "5.3.0", "Error: message content rejected", NULL, "status 69"},
-    /* trouble */
+    {"/bin/sh -c {echo secret path; exit 69}", 554, "5.3.0", "Error: message content rejected", NULL,
+     "status 69"},
+    {"/bin/sh -c {echo DISCARD >&3; exit 69}", 554, "5.3.0", "Error: message content rejected", NULL,
+     "status 69"},
+/* trouble */
 #define TROUBLE 451, "4.3.0", "Error: queue file write error", NULL
     {"/bin/sh -c {exit 1}", TROUBLE, "warning: ID: filter command /bin/sh: exit status 1 after "},
     {"/bin/sh -c {exit 63}", TROUBLE, "exit status 63"},
     {"/bin/sh -c {exit 79}", TROUBLE, "exit status 79"},
     {"/bin/sh -c {/nonexistent/x}", TROUBLE, "exit status 127"},
-    {"/bin/sh -c {kill -SEGV $$}", TROUBLE, "warning: ID: filter command /bin/sh: killed by signal 11 after "},
+    {"/bin/sh -c {kill -SEGV $$}", TROUBLE,
+     "warning: ID: filter command /bin/sh: killed by signal 11 after "},
     {"/bin/sh -c {echo half; kill -9 $$}", TROUBLE, "killed by signal 9"},
     {"/bin/sh -c {echo REJECTED >&3}", TROUBLE, "answered nonsense, not an answer: \"REJECTED\","},
     {"/bin/sh -c {echo INFO a >&3; echo '?' >&3}", TROUBLE, "not an answer: \"?\""},
-    {"/bin/sh -c {echo REJECT 250 2.0.0 ok >&3}", TROUBLE, "not what this word takes: \"REJECT 250 2.0.0 ok\""},
+    {"/bin/sh -c {echo REJECT 250 2.0.0 ok >&3}", TROUBLE,
+     "not what this word takes: \"REJECT 250 2.0.0 ok\""},
     {"/bin/sh -c {echo REJECT 600 x >&3}", TROUBLE, "not what this word takes"},
     {"/bin/sh -c {echo REDIRECT nobody >&3}", TROUBLE, "not what this word takes"},
     {"/bin/sh -c {echo PREPEND no header >&3}", TROUBLE, "not what this word takes"},
@@ -243,7 +254,8 @@ static void check_answer(const struct answer_case *a)
         assert_string_equal(c.result.reply.dsn, a->dsn);
         assert_string_equal(c.result.reply.text, a->text);
     }
-    if ((a->content == NULL) != (c.content == NULL) || (a->content != NULL && strcmp(a->content, c.content) != 0))
+    if ((a->content == NULL) != (c.content == NULL) ||
+        (a->content != NULL && strcmp(a->content, c.content) != 0))
         fail_msg("%s: content %s", a->command, c.content);
     if (a->log != NULL ? !logged(a->log) : seen_log.n > 0)
         fail_msg("%s: log %s", a->command, buf_text(&seen_log));
@@ -258,8 +270,9 @@ static void test_answers(void **state)
 
 static void test_destinations(void **state)
 {
-    struct scan_case c = {.command = "/bin/sh -c {printf 'HOLD odd\\nREDIRECT a@x.test\\nFILTER [::1]:25\\nBCC b@x.test\\n"
-                                     "bcc c@x.test\\n' >&3}"};
+    struct scan_case c = {
+        .command = "/bin/sh -c {printf 'HOLD odd\\nREDIRECT a@x.test\\nFILTER [::1]:25\\nBCC b@x.test\\n"
+                   "bcc c@x.test\\n' >&3}"};
 
     scan(&c);
     assert_int_equal(c.result.outcome, ENGINE_PASS);
@@ -319,7 +332,8 @@ static void test_environment(void **state)
 /* Folder, umask, user, descriptors, process group, signals. */
 static void test_surroundings(void **state)
 {
-    struct scan_case c = {.command = "/bin/sh -c {pwd; umask; id -un; ls /proc/$$/fd | tr '\\n' ' '; echo; ps -o pgid= -p $$ | tr -d ' '; "
+    struct scan_case c = {.command = "/bin/sh -c {pwd; umask; id -un; ls /proc/$$/fd | tr '\\n' ' '; echo; "
+                                     "ps -o pgid= -p $$ | tr -d ' '; "
                                      "echo $$; grep -E '^Sig(Blk|Ign)' /proc/self/status; ulimit -c}"};
     int leaked = dup(2);
     char *rest, *group, *pid;
@@ -387,8 +401,9 @@ static void test_big(void **state)
 static void test_order(void **state)
 {
     char *message = big_message(5000);
-    struct scan_case c = {.command = "/bin/sh -c {head -c 300000 /dev/zero | tr '\\0' x; cat > /dev/null; echo INFO read >&3}",
-                          .message = message};
+    struct scan_case c = {
+        .command = "/bin/sh -c {head -c 300000 /dev/zero | tr '\\0' x; cat > /dev/null; echo INFO read >&3}",
+        .message = message};
 
     scan(&c);
     assert_int_equal(c.result.outcome, ENGINE_PASS);
@@ -453,7 +468,8 @@ static void test_flood(void **state)
     for (size_t i = 0; i < sizeof(floods) / sizeof(*floods); i++) {
         c = (struct scan_case){.command = floods[i], .output_limit = "10000"};
         scan(&c);
-        assert_trouble(&c, "wrote more than it may (filter_exec_output_limit 10000, answers 65536) and was killed");
+        assert_trouble(
+            &c, "wrote more than it may (filter_exec_output_limit 10000, answers 65536) and was killed");
         end(&c);
     }
     c = (struct scan_case){.command = "/bin/sh -c {head -c 10000 /dev/zero}", .output_limit = "10000"};
@@ -467,7 +483,8 @@ static void test_flood(void **state)
     end(&c);
 }
 
-/* A child left in the background, in the group or out of it, does not hold us, and is killed when it is in it. */
+/* A child left in the background, in the group or out of it, does not hold us, and is killed when it is in
+ * it. */
 static void test_background(void **state)
 {
     struct scan_case c = {.command = "/bin/sh -c {sleep 50 & echo INFO $! >&3; echo done}"};
@@ -481,7 +498,7 @@ static void test_background(void **state)
     info = strrchr(buf_text(&seen_log), ' ');
     left = (pid_t)atoi(info + 1);
     assert_true(left > 1);
-    for (int i = 0; i < 500 && kill(left, 0) == 0; i++) {   /* a zombie until its new parent looks */
+    for (int i = 0; i < 500 && kill(left, 0) == 0; i++) { /* a zombie until its new parent looks */
         char state_[64] = "", path[64];
         FILE *f;
 
@@ -507,7 +524,9 @@ static void test_slots(void **state)
 {
     struct scan_case c = {.times = 5};
 
-    c.command = mem_printf(NULL, "/bin/sh -c {cd %s; f=run.$$; : > $f; n=$(ls run.* | wc -l); echo INFO running $n >&3; sleep 0.2; rm $f}",
+    c.command = mem_printf(NULL,
+                           "/bin/sh -c {cd %s; f=run.$$; : > $f; n=$(ls run.* | wc -l); echo INFO running $n "
+                           ">&3; sleep 0.2; rm $f}",
                            folder);
     scan(&c);
     assert_int_equal(c.result.outcome, ENGINE_PASS);
@@ -549,8 +568,8 @@ static co_fn void take_slots(void *arg)
     t->ends[0] = engine_exec_slots_take(&t->slots, clock_ms() + 60000);
     t->ends[2] = engine_exec_slots_take(&t->slots, clock_ms() + 20);
     t->waiter = co_spawn(wait_cancelled, t, "waiter");
-    co_yield();
-    engine_exec_slots_give(&t->slots);  /* the waiter has it now, and is cancelled before it knows */
+    co_yield ();
+    engine_exec_slots_give(&t->slots); /* the waiter has it now, and is cancelled before it knows */
     co_cancel(t->waiter);
 }
 
@@ -611,6 +630,62 @@ static void test_descriptors(void **state)
         closedir(dir);
     }
     assert_int_equal(counts[0], counts[1]);
+}
+
+/* ---- the worked examples, conf/examples/exec-filter ---- */
+
+static const struct {
+    const char *program, *message;
+    int code;            /* 0: pass */
+    const char *content; /* NULL: unchanged */
+    const char *log;     /* a part */
+} examples[] = {
+    {"filter.sh", MESSAGE, 0, "X-Filtered: ID (26 bytes)\r\n" MESSAGE, "prepend: content"},
+    {"filter.sh", "A: 1\r\n\r\nContent-Type: x/y; name=\"a b.EXE\"\r\n", 554, NULL,
+     "5.7.1 attachments that are programs are not accepted here"},
+    {"filter.py", MESSAGE, 0, NULL, ""},
+    {"filter.py",
+     "Content-Transfer-Encoding: base64\r\n\r\nWDVPIVAlQEFQWzRcUFpYNTQoUF4pN0NDKTd9JEVJQ0FSLVNUQU5EQVJEL\r\n"
+     "UFOVElWSVJVUy1URVNULUZJTEUhJEgrSCo=\r\n",
+     554, NULL, "ID: info: content " TAIL ": test virus for r@b.test\n"},
+    {"filter.py", "Subject: [archive] x\r\n\r\n", 0, NULL,
+     "ID: bcc: content " TAIL ": archive@example.com\n"},
+    {"filter.py", "A: 1\r\nX-Internal-Id: 1\r\n 2\r\nB: 2\r\n c\r\n\r\nX-Internal-Not: 1\r\n", 0,
+     "A: 1\r\nB: 2\r\n c\r\n\r\nX-Internal-Not: 1\r\n", ""},
+};
+
+/* Into the folder where anybody may run it: the tree may lie where our user cannot go. */
+static char *copy_example(const char *name)
+{
+    char *from = mem_printf(NULL, "%.*s/../../../conf/examples/exec-filter/%s",
+                            (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__, name);
+    char *to = mem_printf(NULL, "%s/%s", folder, name);
+    char *command = mem_printf(NULL, "cp %s %s && chmod 755 %s", from, to, to);
+
+    if (system(command) != 0)
+        fail_msg("%s is not there (run the test in the build folder)", from);
+    talloc_free(from);
+    talloc_free(command);
+    return to;
+}
+
+static void test_examples(void **state)
+{
+    for (size_t i = 0; i < sizeof(examples) / sizeof(*examples); i++) {
+        char *program = copy_example(examples[i].program);
+        struct scan_case c = {.command = program, .message = examples[i].message};
+
+        scan(&c);
+        if (examples[i].code != (c.result.outcome == ENGINE_REPLY ? c.result.reply.code : 0) ||
+            !logged(examples[i].log))
+            fail_msg("example %zu: log %s", i, buf_text(&seen_log));
+        if (examples[i].content == NULL)
+            assert_null(c.content);
+        else
+            assert_string_equal(c.content, examples[i].content);
+        end(&c);
+        talloc_free(program);
+    }
 }
 
 /* ---- opening ---- */
@@ -694,12 +769,16 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),     cmocka_unit_test(test_destinations), cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_surroundings), cmocka_unit_test(test_words),       cmocka_unit_test(test_big),
-        cmocka_unit_test(test_order),       cmocka_unit_test(test_never_reads),  cmocka_unit_test(test_stall),
-        cmocka_unit_test(test_flood),       cmocka_unit_test(test_background),   cmocka_unit_test(test_slots),
-        cmocka_unit_test(test_no_slot),     cmocka_unit_test(test_slots_alone),     cmocka_unit_test(test_cancel),       cmocka_unit_test(test_vanished),
-        cmocka_unit_test(test_descriptors), cmocka_unit_test(test_open),         cmocka_unit_test(test_root_needs_user),
+        cmocka_unit_test(test_answers),         cmocka_unit_test(test_destinations),
+        cmocka_unit_test(test_environment),     cmocka_unit_test(test_surroundings),
+        cmocka_unit_test(test_words),           cmocka_unit_test(test_big),
+        cmocka_unit_test(test_order),           cmocka_unit_test(test_never_reads),
+        cmocka_unit_test(test_stall),           cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_background),      cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_no_slot),         cmocka_unit_test(test_slots_alone),
+        cmocka_unit_test(test_cancel),          cmocka_unit_test(test_vanished),
+        cmocka_unit_test(test_descriptors),     cmocka_unit_test(test_open),
+        cmocka_unit_test(test_root_needs_user), cmocka_unit_test(test_examples),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -14,7 +14,7 @@ enum { TYPE_OTHER, TYPE_MULTIPART, TYPE_MESSAGE };
 
 struct engine_mime_boundary {
     struct engine_mime_boundary *outer;
-    int part_type;      /* of parts without Content-Type */
+    int part_type; /* of parts without Content-Type */
     size_t n;
     char text[];
 };
@@ -57,8 +57,8 @@ static struct bytes take_token(struct bytes *b)
     return token;
 }
 
-/* A quoted string without its quotes and backslashes, or a token; readers take more than RFC 2045 allows in an unquoted
- * boundary, so everything up to a blank or semicolon is taken here. */
+/* A quoted string without its quotes and backslashes, or a token; readers take more than RFC 2045 allows in
+ * an unquoted boundary, so everything up to a blank or semicolon is taken here. */
 static void take_value(struct bytes *b, struct buf *out)
 {
     bool is_quoted = b->n > 0 && b->p[0] == '"';
@@ -148,7 +148,8 @@ static void learn_type(struct engine_mime *m, struct bytes header)
     if (bytes_ieq(type, BYTES("multipart"))) {
         m->type = TYPE_MULTIPART;
         take_boundary(rest, &boundary);
-        push_boundary(m, buf_bytes(&boundary), bytes_ieq(subtype, BYTES("digest")) ? TYPE_MESSAGE : TYPE_OTHER);
+        push_boundary(m, buf_bytes(&boundary),
+                      bytes_ieq(subtype, BYTES("digest")) ? TYPE_MESSAGE : TYPE_OTHER);
     } else if (bytes_ieq(type, BYTES("message")) &&
                (bytes_ieq(subtype, BYTES("rfc822")) || bytes_ieq(subtype, BYTES("global")))) {
         m->type = TYPE_MESSAGE;
@@ -160,8 +161,9 @@ static void learn_type(struct engine_mime *m, struct bytes header)
 
 static bool is_mime_header(struct bytes name)
 {
-    static const char *const names[] = {"Content-Type",        "Content-Transfer-Encoding", "Content-Disposition",
-                                        "Content-Description", "Content-ID",                "MIME-Version"};
+    static const char *const names[] = {"Content-Type",        "Content-Transfer-Encoding",
+                                        "Content-Disposition", "Content-Description",
+                                        "Content-ID",          "MIME-Version"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (bytes_ieq(name, bytes_of(names[i])))
@@ -172,7 +174,8 @@ static bool is_mime_header(struct bytes name)
 /* Reports the field that was gathered; it reaches to `to`. */
 static co_fn void end_field(struct engine_mime *m, uint64_t to)
 {
-    struct engine_mime_header h = {.kind = m->kind, .text = buf_bytes(&m->field), .from = m->field_from, .to = to};
+    struct engine_mime_header h = {
+        .kind = m->kind, .text = buf_bytes(&m->field), .from = m->field_from, .to = to};
     struct bytes name;
 
     if (!m->has_field)
@@ -209,7 +212,8 @@ static void gather(struct engine_mime *m, struct bytes text)
     buf_add(&m->field, bytes(text.p, text.n < room ? text.n : room));
 }
 
-/* RFC 2046 5.1.1: "--boundary" starts a part, "--boundary--" ends the last. The inner ones end with the outer. */
+/* RFC 2046 5.1.1: "--boundary" starts a part, "--boundary--" ends the last. The inner ones end with the
+ * outer. */
 static bool is_boundary(struct engine_mime *m, struct bytes line)
 {
     struct engine_mime_boundary *b;

@@ -1,10 +1,12 @@
 /*
- * A walk through content that tells headers from body, as Postfix's MIME processor sees them: multipart boundaries,
- * message/rfc822 attachments whose headers are headers again, folded headers in one piece, long lines in parts.
+ * A walk through content that tells headers from body, as Postfix's MIME processor sees them: multipart
+ * boundaries, message/rfc822 attachments whose headers are headers again, folded headers in one piece, long
+ * lines in parts.
  *
- * It reads and reports; it changes nothing and decides nothing. RFC 5322 2.2, RFC 2045 5, RFC 2046 5.1 and 5.2.
- * Broken MIME is no error: what has no shape is body. A boundary is recognized by its prefix and at any depth, and
- * every Content-Type of a header counts, because mail readers disagree on which of two is meant.
+ * It reads and reports; it changes nothing and decides nothing. RFC 5322 2.2, RFC 2045 5, RFC 2046 5.1
+ * and 5.2. Broken MIME is no error: what has no shape is body. A boundary is recognized by its prefix and at
+ * any depth, and every Content-Type of a header counts, because mail readers disagree on which of two is
+ * meant.
  */
 #ifndef FILTER_ENGINE_MIME_H
 #define FILTER_ENGINE_MIME_H
@@ -15,15 +17,15 @@
 #include <stdint.h>
 
 enum engine_mime_kind {
-    ENGINE_MIME_PRIMARY,    /* the message's own header */
-    ENGINE_MIME_MULTIPART,  /* of a part; or a MIME header (Content-Type, MIME-Version...) anywhere */
-    ENGINE_MIME_NESTED,     /* of an attached message */
+    ENGINE_MIME_PRIMARY,   /* the message's own header */
+    ENGINE_MIME_MULTIPART, /* of a part; or a MIME header (Content-Type, MIME-Version...) anywhere */
+    ENGINE_MIME_NESTED,    /* of an attached message */
 };
 
 struct engine_mime_header {
     enum engine_mime_kind kind;
-    struct bytes text;      /* name, colon, value; lines separated by '\n'; at most header_limit bytes of it */
-    uint64_t from, to;      /* where it stands in the content, with its last CR LF, in full */
+    struct bytes text; /* name, colon, value; lines separated by '\n'; at most header_limit bytes of it */
+    uint64_t from, to; /* where it stands in the content, with its last CR LF, in full */
 };
 
 struct engine_mime_body {
@@ -34,10 +36,10 @@ struct engine_mime_body {
 };
 
 struct engine_mime_limits {
-    size_t header;          /* header_size_limit */
-    size_t line;            /* line_length_limit */
-    size_t nesting;         /* mime_nesting_limit: boundaries known at a time */
-    bool is_flat;           /* disable_mime_input_processing: one header, one body */
+    size_t header;  /* header_size_limit */
+    size_t line;    /* line_length_limit */
+    size_t nesting; /* mime_nesting_limit: boundaries known at a time */
+    bool is_flat;   /* disable_mime_input_processing: one header, one body */
 };
 
 /* Zeroed memory with the first four members set is a walk at the start. */
@@ -48,16 +50,16 @@ struct engine_mime {
     void *arg;
 
     bool is_body;
-    bool is_inside_line;            /* a part of the present line was reported */
-    bool is_too_deep;               /* a boundary beyond limits.nesting was not learned */
-    enum engine_mime_kind kind;     /* of the header we are in */
-    int type;                       /* what follows this header: enum in engine_mime.c */
-    uint64_t offset;                /* of the first byte not yet reported or held */
+    bool is_inside_line;        /* a part of the present line was reported */
+    bool is_too_deep;           /* a boundary beyond limits.nesting was not learned */
+    enum engine_mime_kind kind; /* of the header we are in */
+    int type;                   /* what follows this header: enum in engine_mime.c */
+    uint64_t offset;            /* of the first byte not yet reported or held */
     uint64_t part_offset;
     uint64_t field_from;
     bool has_field;
-    struct buf field;               /* the header field being gathered */
-    struct buf line;                /* the line being gathered */
+    struct buf field; /* the header field being gathered */
+    struct buf line;  /* the line being gathered */
     struct engine_mime_boundary *innermost;
     size_t depth;
 };

@@ -1,5 +1,6 @@
 /*
- * The engines of a service in order, and the engine "checks" over real tables and spools, in memory and in files.
+ * The engines of a service in order, and the engine "checks" over real tables and spools, in memory and in
+ * files.
  */
 #include "engine_checks.h"
 
@@ -120,12 +121,15 @@ static void test_default_is_none(void **state)
 
 static void test_default_is_checks_when_set(void **state)
 {
-    struct set_case c = {.params = {{"body_checks", "inline:{{x = REJECT no x}}"}}, .message = "A: 1\r\n\r\nx\r\n", .engines = 1};
+    struct set_case c = {.params = {{"body_checks", "inline:{{x = REJECT no x}}"}},
+                         .message = "A: 1\r\n\r\nx\r\n",
+                         .engines = 1};
 
     run(&c);
     assert_int_equal(c.result.outcome, ENGINE_REPLY);
     assert_string_equal(c.result.reply.text, "no x");
-    assert_string_equal(buf_text(&seen_log), "ID: reject: body x from mx[192.0.2.1]; from=<> proto=SMTP: 5.7.1 no x\n");
+    assert_string_equal(buf_text(&seen_log),
+                        "ID: reject: body x from mx[192.0.2.1]; from=<> proto=SMTP: 5.7.1 no x\n");
     end(&c);
 }
 
@@ -150,12 +154,13 @@ static void test_order(void **state)
 
 static void test_merge(void **state)
 {
-    struct set_case c = {.params = {{"filter_engines", "exec exec"},
-                                    {"filter_exec_command",
-                                     "/bin/sh -c {n=$$(grep -c seen); printf '%b' \"HOLD h$$n\\nREDIRECT r$$n@x.test\\n"
-                                     "FILTER f$$n:1\\nBCC b$$n@x.test\\nPREPEND X: seen\\n\" >&3}"}},
-                         .message = "A: 1\r\n\r\n",
-                         .engines = 2};
+    struct set_case c = {
+        .params = {{"filter_engines", "exec exec"},
+                   {"filter_exec_command",
+                    "/bin/sh -c {n=$$(grep -c seen); printf '%b' \"HOLD h$$n\\nREDIRECT r$$n@x.test\\n"
+                    "FILTER f$$n:1\\nBCC b$$n@x.test\\nPREPEND X: seen\\n\" >&3}"}},
+        .message = "A: 1\r\n\r\n",
+        .engines = 2};
 
     run(&c);
     assert_int_equal(c.result.outcome, ENGINE_PASS);
@@ -174,7 +179,8 @@ static void test_faults(void **state)
     static const struct {
         const char *param, *value, *error;
     } bad[] = {
-        {"filter_engines", "checks, bogo", "filter_engines: no engine is named \"bogo\" (there are: checks, exec)"},
+        {"filter_engines", "checks, bogo",
+         "filter_engines: no engine is named \"bogo\" (there are: checks, exec)"},
         {"filter_engines", "exec", "filter_exec_command is empty, and filter_engines asks for \"exec\""},
         {"header_checks", "regexp:/nonexistent/x", "header_checks: "},
         {"nested_header_checks", "nosuchtype:x", "nested_header_checks: "},
@@ -203,12 +209,14 @@ static const char rules[] = "/^Subject: (.*)/   REPLACE Subject: [x] $1\n"
 static void test_regexp(void **state)
 {
     struct set_case c = {.params = {{"header_checks", "pcre:%s/rules"}},
-                         .message = "Subject: a\r\n b\r\nX-Drop: 1\r\nTo: a@x,\r\n\tb@x\r\n\r\nSubject: body\r\n",
+                         .message =
+                             "Subject: a\r\n b\r\nX-Drop: 1\r\nTo: a@x,\r\n\tb@x\r\n\r\nSubject: body\r\n",
                          .engines = 1};
 
     write_file("rules", rules);
     run(&c);
-    assert_string_equal(c.content, "Subject: [x] a\r\n b\r\nX-Second: b@x\r\nTo: a@x,\r\n\tb@x\r\n\r\nSubject: body\r\n");
+    assert_string_equal(
+        c.content, "Subject: [x] a\r\n b\r\nX-Second: b@x\r\nTo: a@x,\r\n\tb@x\r\n\r\nSubject: body\r\n");
     end(&c);
     c.params[0][1] = "regexp:%s/rules";
     c.message = "A: 1\r\nX-drop: 1\r\n\r\n";
@@ -242,7 +250,8 @@ static void test_files(void **state)
 
     write_file("files", "/^one(.*)/ REPLACE three$1\n");
     for (size_t i = 0; i < 2; i++) {
-        struct set_case c = {.params = {{"body_checks", "regexp:%s/files"}, {"body_checks_size_limit", "0"},
+        struct set_case c = {.params = {{"body_checks", "regexp:%s/files"},
+                                        {"body_checks_size_limit", "0"},
                                         {"smtpd_spool_memory_limit", limits[i]}},
                              .message = message,
                              .engines = 1};
@@ -273,7 +282,8 @@ static void test_reject_after_change(void **state)
 /* The spool of the changed content has no folder: 451, and the log says why. */
 static void test_no_spool(void **state)
 {
-    struct set_case c = {.params = {{"header_checks", "regexp:%s/rules"}, {"queue_directory", "/nonexistent"},
+    struct set_case c = {.params = {{"header_checks", "regexp:%s/rules"},
+                                    {"queue_directory", "/nonexistent"},
                                     {"smtpd_spool_memory_limit", "37"}},
                          .message = "Subject: 9012345678901234567890\r\n\r\n",
                          .engines = 1};
@@ -282,8 +292,35 @@ static void test_no_spool(void **state)
     run(&c);
     assert_int_equal(c.result.outcome, ENGINE_REPLY);
     assert_int_equal(c.result.reply.code, 451);
-    assert_non_null(strstr(buf_text(&seen_log), "warning: ID: header/body checks: message spool in /nonexistent/incoming: "));
+    assert_non_null(strstr(buf_text(&seen_log),
+                           "warning: ID: header/body checks: message spool in /nonexistent/incoming: "));
     end(&c);
+}
+
+/* conf/examples/exec-filter is read without a fault, and its engines open. */
+static void test_example(void **state)
+{
+    struct conf_faults faults = {.ctx = talloc_new(NULL)};
+    char *relative = mem_printf(faults.ctx, "%.*s/../../../conf/examples/exec-filter",
+                                (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
+    char *dir = realpath(relative, NULL);
+    struct conf_services services;
+    struct engine_set *set;
+    struct error *e;
+
+    if (dir == NULL)
+        fail_msg("%s is not there (run the test in the build folder)", relative);
+    services = conf_read_services(faults.ctx, conf_read(faults.ctx, dir, &faults), dir, &faults);
+    for (size_t i = 0; i < faults.n; i++)
+        if (faults.at[i].severity == CONF_ERROR)
+            fail_msg("%s:%u: %s", faults.at[i].file, faults.at[i].line, faults.at[i].text);
+    assert_string_equal(services.at[1].command, "filter");
+    e = engine_set_open(faults.ctx, services.at[1].conf, &set);
+    if (e != NULL)
+        fail_msg("%s", e->text);
+    assert_int_equal(engine_set_count(set), 2);
+    talloc_free(faults.ctx);
+    free(dir);
 }
 
 static int setup(void **state)
@@ -322,7 +359,7 @@ int main(void)
         cmocka_unit_test(test_order),           cmocka_unit_test(test_merge),
         cmocka_unit_test(test_faults),          cmocka_unit_test(test_regexp),
         cmocka_unit_test(test_files),           cmocka_unit_test(test_reject_after_change),
-        cmocka_unit_test(test_no_spool),
+        cmocka_unit_test(test_no_spool),        cmocka_unit_test(test_example),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,6 +1,6 @@
 /*
- * The scan sink. What a hook of this service decided for the whole message (hold, discard, redirect, filter, bcc)
- * stands in the envelope and counts as if an engine had said it first.
+ * The scan sink. What a hook of this service decided for the whole message (hold, discard, redirect, filter,
+ * bcc) stands in the envelope and counts as if an engine had said it first.
  */
 #include "scan.h"
 

@@ -1,10 +1,11 @@
 /*
  * The sink of the content filter service: scan -> next sink (proxy to the after-filter server, or cleanup).
  *
- * Transparent until the end of data: MAIL and each recipient go to the next sink at once, so the client gets the
- * after-filter server's own answers; the content is kept. At commit the engines (filter_engines) look at it, and the
- * message goes on unchanged, with changed content or recipients, somewhere else, into the hold queue, or nowhere.
- * What goes nowhere aborts the next sink unfinished. doc/filter.md has the outcomes in a table.
+ * Transparent until the end of data: MAIL and each recipient go to the next sink at once, so the client gets
+ * the after-filter server's own answers; the content is kept. At commit the engines (filter_engines) look at
+ * it, and the message goes on unchanged, with changed content or recipients, somewhere else, into the hold
+ * queue, or nowhere. What goes nowhere aborts the next sink unfinished. doc/filter.md has the outcomes in a
+ * table.
  */
 #ifndef FILTER_SCAN_H
 #define FILTER_SCAN_H
@@ -16,8 +17,8 @@ struct conf;
 struct scan;
 
 /*
- * Where mail can go, so that scan knows neither proxy nor cleanup. Each makes a sink that nobody has begun, as memory of
- * ctx; NULL: there is no such way here (logged by scan, the client gets 451 4.3.0).
+ * Where mail can go, so that scan knows neither proxy nor cleanup. Each makes a sink that nobody has begun,
+ * as memory of ctx; NULL: there is no such way here (logged by scan, the client gets 451 4.3.0).
  */
 struct scan_outlets {
     struct mail_sink *(*next)(void *arg, void *ctx);

@@ -16,10 +16,10 @@ struct scan_tx {
     struct scan *scan;
     const struct mail_client *client;
     const struct mail_envelope *envelope;
-    struct mail_envelope own;       /* what the next sink sees: the client's, until scan_route() changes it */
-    struct mail_sink *next;         /* NULL: not begun, refused, or already committed or aborted */
-    struct io_spool *content;       /* NULL: no engine, content goes straight on */
-    struct error *error;            /* the spool's, kept for commit */
+    struct mail_envelope own; /* what the next sink sees: the client's, until scan_route() changes it */
+    struct mail_sink *next;   /* NULL: not begun, refused, or already committed or aborted */
+    struct io_spool *content; /* NULL: no engine, content goes straight on */
+    struct error *error;      /* the spool's, kept for commit */
 };
 
 /* Tells the next sink to forget the message. */
@@ -27,8 +27,8 @@ mail_waits void scan_abort_next(struct scan_tx *tx);
 /* Sends the message where the result, which passed, says. The reply to end-of-data. */
 mail_waits struct mail_reply scan_route(struct scan_tx *tx, const struct engine_result *result);
 /*
- * "smtp:[127.0.0.1]:2525" -> "127.0.0.1:2525"; without port ":25" is added. NULL: no destination, or a transport that
- * does not speak SMTP. Owned by ctx.
+ * "smtp:[127.0.0.1]:2525" -> "127.0.0.1:2525"; without port ":25" is added. NULL: no destination, or a
+ * transport that does not speak SMTP. Owned by ctx.
  */
 char *scan_nexthop(void *ctx, const char *filter);
 

@@ -1,10 +1,11 @@
 /*
  * Where a message goes that the engines let pass, and with which envelope.
  *
- * The next sink has begun and holds every recipient, so an unchanged destination goes straight into it, and further
- * recipients (BCC) are added to it. Any other destination aborts it and replays the transaction, with command lines
- * built here, into a new sink; the first answer there that is not good becomes the answer to end-of-data. What the
- * administrator added (a redirection, a Bcc) is not told to a stranger: its refusal is 451 4.3.0 and a log line.
+ * The next sink has begun and holds every recipient, so an unchanged destination goes straight into it, and
+ * further recipients (BCC) are added to it. Any other destination aborts it and replays the transaction, with
+ * command lines built here, into a new sink; the first answer there that is not good becomes the answer to
+ * end-of-data. What the administrator added (a redirection, a Bcc) is not told to a stranger: its refusal is
+ * 451 4.3.0 and a log line.
  */
 #include "scan_private.h"
 
@@ -66,7 +67,8 @@ static struct bytes mail_without_size(void *ctx, struct bytes command)
     return bytes(copy, path);
 }
 
-/* The envelope for a new sink, with room for recipients; decisions that are carried out here are gone from it. */
+/* The envelope for a new sink, with room for recipients; decisions that are carried out here are gone from
+ * it. */
 static struct mail_envelope *new_envelope(struct scan_tx *tx, const struct engine_result *result)
 {
     struct mail_envelope *e = mem_new(tx, struct mail_envelope);
@@ -141,7 +143,8 @@ static mail_waits struct mail_reply refuse_ours(struct scan_tx *tx, const char *
     return mail_reply_trouble();
 }
 
-static mail_waits struct mail_reply add_rcpt(struct scan_tx *tx, struct mail_envelope *e, struct mail_rcpt *rcpt)
+static mail_waits struct mail_reply add_rcpt(struct scan_tx *tx, struct mail_envelope *e,
+                                             struct mail_rcpt *rcpt)
 {
     struct mail_reply reply = tx->next->ops->recipient(tx->next, rcpt);
 
@@ -196,7 +199,8 @@ static mail_waits struct mail_reply replay_rcpts(struct scan_tx *tx, struct mail
     return mail_reply_fixed(250, "2.1.5", "Ok");
 }
 
-/* The recipients of a new sink: the redirection alone (it replaces Bcc too, as in Postfix's queue manager), or all. */
+/* The recipients of a new sink: the redirection alone (it replaces Bcc too, as in Postfix's queue manager),
+ * or all. */
 static mail_waits struct mail_reply give_rcpts(struct scan_tx *tx, struct mail_envelope *e,
                                                const struct engine_result *result)
 {
@@ -213,8 +217,8 @@ static mail_waits struct mail_reply give_rcpts(struct scan_tx *tx, struct mail_e
     return add_all_bcc(tx, e, result);
 }
 
-static mail_waits struct mail_reply send_by(struct scan_tx *tx, struct mail_sink *sink, struct mail_envelope *e,
-                                            const struct engine_result *result)
+static mail_waits struct mail_reply send_by(struct scan_tx *tx, struct mail_sink *sink,
+                                            struct mail_envelope *e, const struct engine_result *result)
 {
     struct mail_reply reply;
 
@@ -242,7 +246,8 @@ static mail_waits struct mail_reply no_way(struct scan_tx *tx, const char *what)
 
 char *scan_nexthop(void *ctx, const char *filter)
 {
-    static const char *const others[] = {"lmtp", "local", "virtual", "pipe", "error", "retry", "discard", "bounce"};
+    static const char *const others[] = {"lmtp",  "local", "virtual", "pipe",
+                                         "error", "retry", "discard", "bounce"};
     struct bytes rest = bytes_of(filter);
     struct bytes transport = bytes_cut(&rest, ':');
     struct bytes host = rest, port = BYTES("25");
@@ -269,7 +274,8 @@ static mail_waits struct mail_reply send_elsewhere(struct scan_tx *tx, const str
 {
     struct scan_outlets *o = &tx->scan->outlets;
     char *nexthop = scan_nexthop(tx, result->filter);
-    struct mail_sink *sink = nexthop != NULL && o->elsewhere != NULL ? o->elsewhere(o->arg, tx, nexthop) : NULL;
+    struct mail_sink *sink =
+        nexthop != NULL && o->elsewhere != NULL ? o->elsewhere(o->arg, tx, nexthop) : NULL;
 
     if (sink == NULL)
         return no_way(tx, mem_printf(tx, "send by FILTER %s", result->filter));

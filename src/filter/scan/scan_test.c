@@ -1,6 +1,6 @@
 /*
- * The scan sink between a client and fake sinks that record what they are told. The engine is "exec" with one line of
- * shell, which can give every result; what the checks engine adds is tested beside it.
+ * The scan sink between a client and fake sinks that record what they are told. The engine is "exec" with one
+ * line of shell, which can give every result; what the checks engine adds is tested beside it.
  */
 #include "scan.h"
 
@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-static struct buf story;    /* what the sinks were told, in order */
+static struct buf story; /* what the sinks were told, in order */
 static struct buf seen_log;
 
 static void on_log(const char *line, void *arg)
@@ -29,12 +29,12 @@ static void on_log(const char *line, void *arg)
 
 struct scan_case {
     const char *name;
-    const char *answers;        /* of the program, on descriptor 3; NULL: no engine at all */
-    const char *then;           /* more shell */
-    const char *refuse;         /* the command, "DATA" or "." of any sink that is refused */
+    const char *answers; /* of the program, on descriptor 3; NULL: no engine at all */
+    const char *then;    /* more shell */
+    const char *refuse;  /* the command, "DATA" or "." of any sink that is refused */
     struct mail_reply refusal;
-    const char *story;          /* wanted */
-    int code;                   /* wanted at the end; */
+    const char *story; /* wanted */
+    int code;          /* wanted at the end; */
     const char *text;
     const char *log;            /* a part; NULL: anything */
     struct mail_envelope hooks; /* what hooks decided: hold, discard, redirect, filter, bcc */
@@ -118,14 +118,12 @@ static int free_fake(struct fake_sink *f)
     return 0;
 }
 
-#define FAKE_OPS(name_)                                                                                        \
-    {.name = name_,                                                                                            \
-     .begin = fake_begin,                                                                                      \
-     .recipient = fake_recipient,                                                                              \
-     .content_begin = fake_content_begin,                                                                      \
-     .content = fake_content,                                                                                  \
-     .commit = fake_commit,                                                                                    \
-     .abort = fake_abort}
+#define FAKE_OPS(name_)                                                                                      \
+    {                                                                                                        \
+        .name = name_, .begin = fake_begin, .recipient = fake_recipient,                                     \
+        .content_begin = fake_content_begin, .content = fake_content, .commit = fake_commit,                 \
+        .abort = fake_abort                                                                                  \
+    }
 static const struct mail_sink_ops next_ops = FAKE_OPS("next"), quarantine_ops = FAKE_OPS("quarantine"),
                                   elsewhere_ops = FAKE_OPS("elsewhere");
 
@@ -157,12 +155,13 @@ static struct mail_sink *make_elsewhere(void *arg, void *ctx, const char *nextho
 
 /* ---- a transaction, as the session does it ---- */
 
-#define MAIL "MAIL FROM:<s@a.test> SIZE=99 BODY=8BITMIME"
+#define MAIL  "MAIL FROM:<s@a.test> SIZE=99 BODY=8BITMIME"
 #define RCPT1 "RCPT TO:<r1@b.test> NOTIFY=NEVER"
 #define RCPT2 "RCPT TO:<r2@b.test>"
 #define BEGUN "next|" MAIL "|" RCPT1 "|" RCPT2 "|"
 
-static const struct mail_client client = {.name = "mx", .addr = "192.0.2.1", .port = "1", .helo = "h", .proto = "ESMTP"};
+static const struct mail_client client = {
+    .name = "mx", .addr = "192.0.2.1", .port = "1", .helo = "h", .proto = "ESMTP"};
 
 struct transaction {
     const struct scan_case *c;
@@ -174,7 +173,8 @@ struct transaction {
 };
 
 /* The recipient is only kept, elsewhere in memory, after the sink took it. */
-static mail_waits void offer(struct transaction *t, struct mail_sink *sink, const char *addr, const char *command)
+static mail_waits void offer(struct transaction *t, struct mail_sink *sink, const char *addr,
+                             const char *command)
 {
     struct mail_rcpt *rcpt = mem_new(t->ctx, struct mail_rcpt);
     struct mail_rcpt passing = {.addr = addr, .command = bytes_of(command)};
@@ -235,7 +235,8 @@ static struct conf *conf_of(const struct scan_case *c, void *ctx)
         return conf;
     conf_set(conf, "filter_engines", "exec", "test", 1);
     conf_set(conf, "filter_exec_command",
-             mem_printf(ctx, "/bin/sh -c {printf '%s' >&3; %s}", c->answers, c->then != NULL ? c->then : ":"), "test", 1);
+             mem_printf(ctx, "/bin/sh -c {printf '%s' >&3; %s}", c->answers, c->then != NULL ? c->then : ":"),
+             "test", 1);
     return conf;
 }
 
@@ -245,7 +246,8 @@ static void run(struct transaction *t, const struct scan_case *c)
     struct error *e;
 
     *t = (struct transaction){.c = c, .ctx = talloc_new(NULL)};
-    t->envelope = (struct mail_envelope){.id = "ID", .sender = "s@a.test", .command = BYTES(MAIL), .size = 99};
+    t->envelope =
+        (struct mail_envelope){.id = "ID", .sender = "s@a.test", .command = BYTES(MAIL), .size = 99};
     if (c->has_no_outlets) {
         outlets.elsewhere = NULL;
         outlets.quarantine = NULL;
@@ -261,8 +263,11 @@ static void run(struct transaction *t, const struct scan_case *c)
 }
 
 #define CONTENT "A: 1\\\n\\\n.body\\\n"
-#define BOTH " <r1@b.test> <r2@b.test>"
-#define REFUSAL(code_, dsn_, text_) {.code = code_, .dsn = dsn_, .text = text_}
+#define BOTH    " <r1@b.test> <r2@b.test>"
+#define REFUSAL(code_, dsn_, text_)                                                                          \
+    {                                                                                                        \
+        .code = code_, .dsn = dsn_, .text = text_                                                            \
+    }
 #define TROUBLE 451, "Error: queue file write error"
 
 static const char *one_bcc[] = {"z@c.test"};
@@ -271,8 +276,8 @@ static const struct scan_case cases[] = {
     {"no engine: straight through", .story = BEGUN "DATA" BOTH "|" CONTENT ".|", .code = 250, .text = "fine"},
     {"no engine: DATA refused", .refuse = "DATA", .refusal = REFUSAL(452, "4.3.1", "full"),
      .story = BEGUN "DATA" BOTH "|", .code = 452, .text = "full"},
-    {"MAIL refused", "", .refuse = MAIL, .refusal = REFUSAL(550, "5.1.8", "no"), .story = "next|" MAIL "|abort next|",
-     .code = 550, .text = "no"},
+    {"MAIL refused", "", .refuse = MAIL, .refusal = REFUSAL(550, "5.1.8", "no"),
+     .story = "next|" MAIL "|abort next|", .code = 550, .text = "no"},
     {"one recipient refused", "", .refuse = RCPT1, .refusal = REFUSAL(550, "5.1.1", "no"),
      .story = BEGUN "DATA <r2@b.test>|" CONTENT ".|", .code = 250, .text = "fine"},
     {"aborted by the client", "", .story = BEGUN "abort next|", .code = 0, .is_aborted = true},
@@ -281,62 +286,76 @@ static const struct scan_case cases[] = {
      .story = BEGUN "DATA" BOTH "|" CONTENT ".|", .code = 554, .text = "5.7.1 no\nmore"},
     {"unchanged, DATA refused", "", .refuse = "DATA", .refusal = REFUSAL(452, "4.3.1", "full"),
      .story = BEGUN "DATA" BOTH "|abort next|", .code = 452, .text = "full"},
-    {"changed content", "", .then = "sed s/body/BODY/", .story = BEGUN "DATA" BOTH "|A: 1\\\n\\\n.BODY\\\n.|", .code = 250,
-     .text = "fine"},
+    {"changed content", "", .then = "sed s/body/BODY/", .story = BEGUN "DATA" BOTH "|A: 1\\\n\\\n.BODY\\\n.|",
+     .code = 250, .text = "fine"},
     {"rejected", "REJECT 550 5.7.1 no spam\\n", .story = BEGUN "abort next|", .code = 550, .text = "no spam",
-     .log = "ID: reject: content from mx[192.0.2.1]; from=<s@a.test> to=<r2@b.test> proto=ESMTP helo=<h>: 5.7.1 no spam\n"},
+     .log = "ID: reject: content from mx[192.0.2.1]; from=<s@a.test> to=<r2@b.test> proto=ESMTP helo=<h>: "
+            "5.7.1 no spam\n"},
     {"engine in trouble", "", .then = "exit 1", .story = BEGUN "abort next|", .code = 451,
      .text = "Error: queue file write error"},
     {"discarded", "DISCARD x\\n", .story = BEGUN "abort next|", .code = 250, .text = "Ok: queued as ID",
      .log = "ID: discard: content"},
-    {"redirected", "REDIRECT q@c.test\\n", .story = BEGUN "abort next|next|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test>|" CONTENT ".|",
-     .code = 250, .text = "fine", .log = "ID: redirect: content"},
+    {"redirected", "REDIRECT q@c.test\\n",
+     .story = BEGUN "abort next|next|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test>|" CONTENT ".|", .code = 250,
+     .text = "fine", .log = "ID: redirect: content"},
     {"redirected, with changed content and bcc", "REDIRECT q@c.test\\nBCC z@c.test\\n", .then = "echo new",
-     .story = BEGUN "abort next|next|MAIL FROM:<s@a.test> BODY=8BITMIME|RCPT TO:<q@c.test>|DATA <q@c.test>|new\\\n.|",
+     .story = BEGUN
+     "abort next|next|MAIL FROM:<s@a.test> BODY=8BITMIME|RCPT TO:<q@c.test>|DATA <q@c.test>|new\\\n.|",
      .code = 250, .text = "fine"},
-    {"redirection refused", "REDIRECT q@c.test\\n", .refuse = "RCPT TO:<q@c.test>", .refusal = REFUSAL(550, "5.1.1", "secret"),
+    {"redirection refused", "REDIRECT q@c.test\\n", .refuse = "RCPT TO:<q@c.test>",
+     .refusal = REFUSAL(550, "5.1.1", "secret"),
      .story = BEGUN "abort next|next|" MAIL "|RCPT TO:<q@c.test>|abort next|", TROUBLE,
      .log = "warning: ID: redirect to <q@c.test> refused: 550 5.1.1 secret\n"},
-    {"bcc", "BCC z@c.test\\n", .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|DATA" BOTH " <z@c.test>|" CONTENT ".|",
-     .code = 250, .text = "fine"},
+    {"bcc", "BCC z@c.test\\n",
+     .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|DATA" BOTH " <z@c.test>|" CONTENT ".|", .code = 250,
+     .text = "fine"},
     {"bcc to a server without DSN", "BCC z@c.test\\n", .refuse = "RCPT TO:<z@c.test> NOTIFY=NEVER",
      .refusal = REFUSAL(555, "5.5.4", "what"),
-     .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|RCPT TO:<z@c.test>|DATA" BOTH " <z@c.test>|" CONTENT ".|", .code = 250,
-     .text = "fine"},
-    {"bcc refused", "BCC z@c.test\\n", .refuse = "RCPT TO:<z@c.test> NOTIFY=NEVER", .refusal = REFUSAL(550, "5.1.1", "secret"),
-     .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|abort next|", TROUBLE,
-     .log = "warning: ID: bcc to <z@c.test> refused: 550 5.1.1 secret\n"},
+     .story =
+         BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|RCPT TO:<z@c.test>|DATA" BOTH " <z@c.test>|" CONTENT ".|",
+     .code = 250, .text = "fine"},
+    {"bcc refused", "BCC z@c.test\\n", .refuse = "RCPT TO:<z@c.test> NOTIFY=NEVER",
+     .refusal = REFUSAL(550, "5.1.1", "secret"), .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|abort next|",
+     TROUBLE, .log = "warning: ID: bcc to <z@c.test> refused: 550 5.1.1 secret\n"},
     {"elsewhere", "FILTER smtp:[127.0.0.1]:2525\\n",
-     .story = BEGUN "to 127.0.0.1:2525|abort next|elsewhere|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH "|" CONTENT ".|", .code = 250,
-     .text = "fine", .log = "ID: filter: content"},
+     .story = BEGUN "to 127.0.0.1:2525|abort next|elsewhere|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH
+                    "|" CONTENT ".|",
+     .code = 250, .text = "fine", .log = "ID: filter: content"},
     {"elsewhere, with bcc and changed content", "FILTER [::1]:25\\nBCC z@c.test\\n", .then = "echo new",
      .story = BEGUN "to [::1]:25|abort next|elsewhere|MAIL FROM:<s@a.test> BODY=8BITMIME|" RCPT1 "|" RCPT2
                     "|RCPT TO:<z@c.test> NOTIFY=NEVER|DATA" BOTH " <z@c.test>|new\\\n.|",
      .code = 250, .text = "fine"},
-    {"elsewhere refuses a recipient", "FILTER x:25\\nBCC z@c.test\\n", .refuse = "RCPT TO:<z@c.test> NOTIFY=NEVER",
-     .refusal = REFUSAL(450, "4.2.0", "later"),
-     .story = BEGUN "to x:25|abort next|elsewhere|" MAIL "|" RCPT1 "|" RCPT2 "|RCPT TO:<z@c.test> NOTIFY=NEVER|abort elsewhere|",
+    {"elsewhere refuses a recipient", "FILTER x:25\\nBCC z@c.test\\n",
+     .refuse = "RCPT TO:<z@c.test> NOTIFY=NEVER", .refusal = REFUSAL(450, "4.2.0", "later"),
+     .story = BEGUN "to x:25|abort next|elsewhere|" MAIL "|" RCPT1 "|" RCPT2
+                    "|RCPT TO:<z@c.test> NOTIFY=NEVER|abort elsewhere|",
      TROUBLE},
     {"no way elsewhere", "FILTER x:25\\n", .story = BEGUN "abort next|", TROUBLE,
      .log = "warning: ID: content filter: no way to send by FILTER smtp:x:25\n", .has_no_outlets = true},
     {"held", "HOLD odd\\nFILTER x:25\\n",
-     .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH " hold=odd filter=smtp:x:25|" CONTENT ".|",
+     .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH
+                    " hold=odd filter=smtp:x:25|" CONTENT ".|",
      .code = 250, .text = "fine", .log = "ID: hold: content"},
     {"held, redirected", "HOLD odd\\nREDIRECT q@c.test\\n",
-     .story = BEGUN "abort next|quarantine|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test> hold=odd|" CONTENT ".|", .code = 250,
-     .text = "fine"},
+     .story =
+         BEGUN "abort next|quarantine|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test> hold=odd|" CONTENT ".|",
+     .code = 250, .text = "fine"},
     {"no hold queue", "HOLD odd\\n", .story = BEGUN "abort next|", TROUBLE,
      .log = "warning: ID: content filter: no way to the hold queue\n", .has_no_outlets = true},
     {"hold queue full", "HOLD odd\\n", .refuse = ".", .refusal = REFUSAL(452, "4.3.1", "full"),
-     .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH " hold=odd|" CONTENT ".|", .code = 452,
-     .text = "full"},
-    {"a hook held it", .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH " hold=h|" CONTENT ".|",
+     .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH " hold=odd|" CONTENT ".|",
+     .code = 452, .text = "full"},
+    {"a hook held it",
+     .story = BEGUN "abort next|quarantine|" MAIL "|" RCPT1 "|" RCPT2 "|DATA" BOTH " hold=h|" CONTENT ".|",
      .code = 250, .text = "fine", .hooks = {.hold = "h"}},
-    {"a hook discarded it", "", .story = BEGUN "abort next|", .code = 250, .text = "Ok: queued as ID", .hooks = {.discard = true}},
-    {"a hook redirected it and added bcc", .story = BEGUN "abort next|next|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test>|" CONTENT ".|",
-     .code = 250, .text = "fine", .hooks = {.redirect = "q@c.test", .bcc = {one_bcc, 1}}},
-    {"a hook added bcc", "", .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|DATA" BOTH " <z@c.test>|" CONTENT ".|",
-     .code = 250, .text = "fine", .hooks = {.bcc = {one_bcc, 1}}},
+    {"a hook discarded it", "", .story = BEGUN "abort next|", .code = 250, .text = "Ok: queued as ID",
+     .hooks = {.discard = true}},
+    {"a hook redirected it and added bcc",
+     .story = BEGUN "abort next|next|" MAIL "|RCPT TO:<q@c.test>|DATA <q@c.test>|" CONTENT ".|", .code = 250,
+     .text = "fine", .hooks = {.redirect = "q@c.test", .bcc = {one_bcc, 1}}},
+    {"a hook added bcc", "",
+     .story = BEGUN "RCPT TO:<z@c.test> NOTIFY=NEVER|DATA" BOTH " <z@c.test>|" CONTENT ".|", .code = 250,
+     .text = "fine", .hooks = {.bcc = {one_bcc, 1}}},
     {"a hook filters, the engine rejects", "REJECT\\n", .story = BEGUN "abort next|", .code = 550,
      .text = "message content rejected", .hooks = {.filter = "smtp:x:1"}},
 };
@@ -347,7 +366,8 @@ static void check_case(const struct scan_case *c)
 
     run(&t, c);
     if (strcmp(buf_text(&story), c->story) != 0)
-        fail_msg("%s:\n--- wanted\n%s\n--- got\n%s\n--- log\n%s", c->name, c->story, buf_text(&story), buf_text(&seen_log));
+        fail_msg("%s:\n--- wanted\n%s\n--- got\n%s\n--- log\n%s", c->name, c->story, buf_text(&story),
+                 buf_text(&seen_log));
     if (t.reply.code != c->code || (c->text != NULL && strcmp(t.reply.text, c->text) != 0))
         fail_msg("%s: reply %d %s", c->name, t.reply.code, t.reply.text);
     if (c->log != NULL && strstr(buf_text(&seen_log), c->log) == NULL)
@@ -367,12 +387,18 @@ static void test_nexthop(void **state)
     static const struct {
         const char *filter, *nexthop;
     } nexthops[] = {
-        {"smtp:[127.0.0.1]:2525", "127.0.0.1:2525"}, {"smtp:127.0.0.1:2525", "127.0.0.1:2525"},
-        {"smtp:[::1]:25", "[::1]:25"},               {"smtp:[::1]", "[::1]:25"},
-        {"amavis:mail.test", "mail.test:25"},        {"relay:[mail.test]:smtp", "mail.test:smtp"},
-        {"smtp:", NULL},                             {"smtp:[]:25", NULL},
-        {"smtp::25", NULL},                          {"smtp:x:", NULL},
-        {"lmtp:x:24", NULL},                         {"Discard:x", NULL},
+        {"smtp:[127.0.0.1]:2525", "127.0.0.1:2525"},
+        {"smtp:127.0.0.1:2525", "127.0.0.1:2525"},
+        {"smtp:[::1]:25", "[::1]:25"},
+        {"smtp:[::1]", "[::1]:25"},
+        {"amavis:mail.test", "mail.test:25"},
+        {"relay:[mail.test]:smtp", "mail.test:smtp"},
+        {"smtp:", NULL},
+        {"smtp:[]:25", NULL},
+        {"smtp::25", NULL},
+        {"smtp:x:", NULL},
+        {"lmtp:x:24", NULL},
+        {"Discard:x", NULL},
         {"smtp", NULL},
     };
     void *ctx = talloc_new(NULL);
