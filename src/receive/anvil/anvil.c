@@ -161,6 +161,12 @@ static uint64_t hash_of(const char *text)
     return hash;
 }
 
+void anvil_forget(unsigned worker)
+{
+    if (shared != NULL)
+        anvil_table_forget(shared, worker);
+}
+
 struct error *anvil_open(const void *ctx, const struct conf *conf, const char *service, unsigned worker,
                          struct mail_hook **hook_r)
 {

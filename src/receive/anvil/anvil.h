@@ -17,6 +17,9 @@
 /* Maps the shared memory; once, before the first fork. */
 void anvil_prepare(void);
 
+/* A worker of this id has died: the connections it left behind are no longer counted. For master, at once. */
+void anvil_forget(unsigned worker);
+
 /* The hook of one service in one worker (id: below 256, different in every live worker). Owned by ctx. */
 struct error *anvil_open(const void *ctx, const struct conf *conf, const char *service, unsigned worker,
                          struct mail_hook **hook_r);

@@ -27,6 +27,11 @@ void daemon_prepare(const struct conf *conf)
     anvil_prepare();
 }
 
+void daemon_died(unsigned worker)
+{
+    anvil_forget(worker);
+}
+
 bool daemon_greets(const char *command)
 {
     return strcmp(command, "smtpd") == 0 || strcmp(command, "filter") == 0;

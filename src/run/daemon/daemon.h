@@ -12,6 +12,8 @@
 const struct master_program *daemon_programs(size_t *n_r);
 /* What all workers share, made before the first of them. */
 void daemon_prepare(const struct conf *conf);
+/* A worker has died: what it left in the shared memory is void. */
+void daemon_died(unsigned worker);
 /* The command's inet services begin with a greeting. */
 bool daemon_greets(const char *command);
 

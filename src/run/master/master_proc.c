@@ -168,6 +168,8 @@ static void settle(struct master *m, struct master_proc *p, int status)
     uint64_t now = clock_ms(), lived = p->ready_ms ? now - p->ready_ms : 0, wait;
 
     master_quota_forget(s->quota, p->id);
+    if (m->options->died != NULL)
+        m->options->died(p->id);
     if (m->stop_ms == 0 || status != 0)
         log_end(p, status);
     if (status == 0 && (p->ready_ms != 0 || p->is_draining))

@@ -24,6 +24,7 @@ static int run_master(struct tool *t, bool is_foreground, int tell_fd)
 
     options.programs = daemon_programs(&options.program_count);
     options.prepare = daemon_prepare;
+    options.died = daemon_died;
     return master_run(&options);
 }
 
