@@ -122,8 +122,14 @@ static bool is_set(const struct conf *c, const char *name)
 static void lint_exposed(const struct conf_service *s, struct conf_faults *faults)
 {
     bool has_xforward = is_set(s->conf, "smtpd_authorized_xforward_hosts");
-
-    if (!is_smtpd(s) || s->type != CONF_INET || listens_inside(s))
+    if (s->type != CONF_INET || listens_inside(s))
+        return;
+    if (strcmp(s->command, "filter") == 0)
+        conf_fault_add(
+            faults, CONF_NOTE, s->file, s->line,
+            "content filter \"%s\" listens to other machines: those in mynetworks get past the front",
+            s->name);
+    if (!is_smtpd(s))
         return;
     if (has_xforward)
         conf_fault_add(

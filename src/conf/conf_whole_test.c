@@ -27,6 +27,7 @@ static void test_lint(void **state)
         {"inet_interfaces = 127.0.0.1, 192.0.2.1\n",
          "10026 inet n - n - - smtpd -o smtpd_authorized_xforward_hosts=127.0.0.0/8\n", CONF_WARNING,
          "master.cf", 1, "can be reached from outside"},
+        {"", "10025 inet n - n - - filter\n", CONF_NOTE, "master.cf", 1, "listens to other machines"},
         {"", "10026 inet n - n - - smtpd -o smtpd_recipient_restrictions=permit\n", CONF_WARNING, "master.cf",
          1, "permit every client"},
         {"", "10026 inet n - n - - smtpd -o smtpd_recipient_restrictions=reject_unauth_destination,permit\n",
