@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ static struct {
     char *path;
     int facility;
     bool verbose;
+    pid_t pid;          /* 0: not asked since the last fork */
     char tag[128];
     char host[256];
     struct buf gathered;
@@ -153,16 +155,26 @@ static const char *stamp(void)
     return text;
 }
 
+static void forget_pid(void)
+{
+    the_log.pid = 0;
+}
+
 static void gather(const char *text, size_t n)
 {
-    static pid_t pid;
+    if (the_log.pid == 0) {
+        static bool is_watched;
 
+        the_log.pid = getpid();
+        if (!is_watched)
+            pthread_atfork(NULL, NULL, forget_pid);
+        is_watched = true;
+    }
     if (the_log.host[0] == '\0') {
         gethostname(the_log.host, sizeof(the_log.host) - 1);
         the_log.host[strcspn(the_log.host, ".")] = '\0';
     }
-    pid = getpid();
-    buf_addf(&the_log.gathered, "%s %s %s[%d]: ", stamp(), the_log.host, the_log.tag, (int)pid);
+    buf_addf(&the_log.gathered, "%s %s %s[%d]: ", stamp(), the_log.host, the_log.tag, (int)the_log.pid);
     buf_add(&the_log.gathered, bytes(text, n));
     buf_addc(&the_log.gathered, '\n');
     if (the_log.gathered.n > GATHER_LIMIT)
