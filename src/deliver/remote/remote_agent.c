@@ -119,7 +119,7 @@ static struct error *remote_open(const void *ctx, const char *service, const str
 {
     struct remote_agent *a = mem_new(ctx, struct remote_agent);
     struct bytes unknown;
-    long line_limit;
+    uint64_t line_limit;
 
     a->agent.ops = &remote_agent_ops;
     read_times(a, conf);
@@ -127,7 +127,7 @@ static struct error *remote_open(const void *ctx, const char *service, const str
     a->helo_name = conf_text(conf, "smtp_helo_name");
     a->address_limit = conf_int(conf, "smtp_mx_address_limit");
     a->session_limit = conf_int(conf, "smtp_mx_session_limit");
-    line_limit = conf_int(conf, "smtp_line_length_limit");
+    line_limit = conf_size(conf, "smtp_line_length_limit");
     a->line_limit = line_limit > 2 ? (size_t)line_limit : 0;
     a->discard = smtp_features_parse(conf_text(conf, "smtp_discard_ehlo_keywords"), &unknown);
     if (unknown.n > 0)

@@ -105,6 +105,8 @@ static co_fn void scan(struct qmgr *q, int which, bool *is_cut_r)
     if (s->error != NULL)
         log_report(&s->error);
     *is_cut_r = s->n == s->limit && !is_flush;
+    if (which == 1)
+        q->is_flush = is_flush;
     fill_backlog(q, which, s);
     talloc_free(s);
 }

@@ -99,7 +99,7 @@ static co_fn void send_on_its_way(struct qmgr *q, void *arg)
     }
 }
 
-static enum qmgr_taken begin(struct qmgr *q, const char *id, struct queue_envelope *env)
+static enum qmgr_taken begin(struct qmgr *q, enum queue_place place, const char *id, struct queue_envelope *env)
 {
     struct qmgr_message *m = mem_new(q, struct qmgr_message);
 
@@ -107,6 +107,7 @@ static enum qmgr_taken begin(struct qmgr *q, const char *id, struct queue_envelo
     m->qmgr = q;
     m->envelope = talloc_steal(m, env);
     m->active_us = clock_real_us();
+    m->is_flushed = place == QUEUE_DEFERRED && q->is_flush;
     choose_rcpts(m);
     HASH_ADD_STR(q->messages, id, m);
     q->message_count++;
@@ -139,7 +140,7 @@ enum qmgr_taken qmgr_message_take(struct qmgr *q, enum queue_place place, const 
         e = queue_message_move(q->queue, id, place, QUEUE_ACTIVE, 0);
     close(fd);
     if (e == NULL)
-        return begin(q, id, env);
+        return begin(q, place, id, env);
     talloc_free(env);
     return take_failed(q, place, id, e);
 }

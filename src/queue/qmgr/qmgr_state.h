@@ -30,6 +30,7 @@ struct qmgr_message {
     size_t n, settled;
     bool is_gone;                   /* removed or moved by somebody else: forget it */
     bool is_corrupt;
+    bool is_flushed;                /* somebody asked for this attempt: defer_transports does not count */
 };
 
 /* Recipients of one message that wait at a destination. */
@@ -97,6 +98,7 @@ struct qmgr {
     struct qmgr_backlog backlog[2];         /* incoming, deferred */
     bool wants[2];
     bool wants_flush;
+    bool is_flush;                          /* the backlog of deferred is a flush's */
     bool is_hungry;                         /* the feeder waits for room */
     size_t message_count, rcpt_count, resolving;
 

@@ -145,7 +145,7 @@ void qmgr_transport_add(struct qmgr *q, struct qmgr_message *m, const struct qmg
         fail_places(m, group->at, group->n, "4.3.0", t->trouble ? t->trouble : "mail transport unavailable");
         return;
     }
-    if (is_deferred_by_conf(q, t->name)) {
+    if (!m->is_flushed && is_deferred_by_conf(q, t->name)) {
         fail_places(m, group->at, group->n, "4.3.2", "deferred transport");
         return;
     }
