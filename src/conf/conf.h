@@ -52,7 +52,7 @@ struct conf_param {
     enum conf_type type;
     enum conf_state state;
     char unit;              /* CONF_TIME: unit of a bare number, s m h d w */
-    const char *value;      /* default, unexpanded */
+    const char *value;      /* default, unexpanded; "" for what is found at run time (myhostname, mydomain, mynetworks) */
     long min, max;          /* max 0: none; CONF_TEXT: least length */
     const char *about;      /* one sentence */
 };
@@ -109,7 +109,7 @@ struct conf_service {
     unsigned line;
     /* inet: */
     const char *host;           /* NULL: all inet_interfaces; without brackets */
-    const char *port;           /* number or service name */
+    const char *port;           /* always a number: "smtp" became "25" */
 };
 struct conf_services {
     struct conf_service *at;

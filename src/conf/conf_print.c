@@ -41,6 +41,8 @@ static bool is_set(const struct conf *c, const char *name)
 {
     const struct conf_entry *e = conf_entry_find(c, name);
 
+    if (e != NULL && e->is_internal && strcmp(name, "config_directory") == 0)
+        return strcmp(e->value, conf_param_find(name)->value) != 0;
     return e != NULL && !e->is_internal;
 }
 

@@ -11,24 +11,27 @@ static unsigned least(unsigned a, unsigned b, unsigned c)
     return ab < c ? ab : c;
 }
 
-/* Levenshtein's distance, two neighbours swapped counting as one slip. Both texts are at most NAME_MOST long.
- */
-static unsigned distance(const char *a, size_t an, const char *b, size_t bn)
+/* Levenshtein's distance, two neighbours swapped counting as one slip; `enough` when it is that much or more.
+ * Both texts are at most NAME_MOST long. */
+static unsigned distance(const char *a, size_t an, const char *b, size_t bn, unsigned enough)
 {
     unsigned rows[3][NAME_MOST + 1];
 
     for (size_t j = 0; j <= bn; j++)
         rows[0][j] = (unsigned)j;
     for (size_t i = 1; i <= an; i++) {
-        unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
-
+        unsigned nearest, *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
         row[0] = (unsigned)i;
+        nearest = row[0];
         for (size_t j = 1; j <= bn; j++) {
             row[j] = least(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
                 two_above[j - 2] + 1 < row[j])
                 row[j] = two_above[j - 2] + 1;
+            nearest = row[j] < nearest ? row[j] : nearest;
         }
+        if (nearest > enough) /* a swap looks back two rows, at most one slip less */
+            return enough;
     }
     return rows[an % 3][bn];
 }
@@ -46,9 +49,9 @@ const char *conf_suggest(const char *name)
         size_t other_n = strlen(params[i].name);
         unsigned d;
 
-        if (other_n > NAME_MOST || other_n > name_n + SLIPS_MOST || name_n > other_n + SLIPS_MOST)
+        if (other_n > NAME_MOST || other_n >= name_n + best || name_n >= other_n + best)
             continue;
-        d = distance(name, name_n, params[i].name, other_n);
+        d = distance(name, name_n, params[i].name, other_n, best);
         if (d < best) {
             best = d;
             nearest = params[i].name;

@@ -142,10 +142,11 @@ static void check_inherited(const struct conf *c, const char *where, unsigned li
     const struct conf_param *params = conf_params(&n);
 
     for (size_t i = 0; i < n; i++)
-        check_inherited_value(c, params[i].name, where, line, faults);
+        if (strchr(params[i].value, '$') != NULL)
+            check_inherited_value(c, params[i].name, where, line, faults);
     for (const struct conf *below = c->base; below != NULL; below = below->base)
         for (const struct conf_entry *e = below->set; e != NULL; e = e->hh.next)
-            if (conf_param_find(e->name) == NULL)
+            if (strchr(e->value, '$') != NULL)
                 check_inherited_value(c, e->name, where, line, faults);
 }
 
