@@ -16,6 +16,15 @@ static const struct master_program programs[] = {
     {"bounce", MASTER_ON_DEMAND, false, daemon_deliver},
 };
 
+static const struct {
+    const char *command;
+    struct error *(*open)(const struct conf_service *service);
+} tries[] = {
+    {"smtpd", daemon_smtpd_try},     {"filter", daemon_smtpd_try},    {"qmgr", daemon_qmgr_try},
+    {"smtp", daemon_deliver_try},    {"virtual", daemon_deliver_try}, {"error", daemon_deliver_try},
+    {"discard", daemon_deliver_try}, {"bounce", daemon_deliver_try},
+};
+
 const struct master_program *daemon_programs(size_t *n_r)
 {
     *n_r = sizeof(programs) / sizeof(programs[0]);
@@ -30,6 +39,14 @@ void daemon_prepare(const struct conf *conf)
 void daemon_died(unsigned worker)
 {
     anvil_forget(worker);
+}
+
+struct error *daemon_try(const struct conf_service *service)
+{
+    for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
+        if (strcmp(service->command, tries[i].command) == 0)
+            return tries[i].open(service);
+    return NULL;
 }
 
 bool daemon_greets(const char *command)

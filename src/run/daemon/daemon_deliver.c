@@ -47,17 +47,21 @@ static struct mail_sink *report_sink(const void *ctx, void *arg)
 static struct error *open_agent(struct delivering *d, const struct conf_service *service)
 {
     const struct deliver_agent_ops *ops = find(service->command);
-    struct error *e = daemon_queue_open(d, service->conf, &d->queue);
+    struct error *e;
 
-    if (e == NULL && ops == NULL)
-        e = error_new(ERROR_CONF, "no delivery agent \"%s\"", service->command);
-    if (e == NULL)
-        e = ops->open(d, service->name, service->conf, &d->agent);
+    if (ops == NULL)
+        return error_new(ERROR_CONF, "no delivery agent \"%s\"", service->command);
+    e = ops->open(d, service->name, service->conf, &d->agent);
     if (e == NULL && ops == &bounce_agent_ops) {
         e = cleanup_open(d, service->conf, d->queue, &d->cleanup);
         bounce_agent_set_sink(d->agent, report_sink, d->cleanup);
     }
     return e;
+}
+
+struct error *daemon_deliver_try(const struct conf_service *service)
+{
+    return open_agent(mem_new(NULL, struct delivering), service);
 }
 
 void daemon_deliver(const struct master_worker *w)
@@ -67,7 +71,9 @@ void daemon_deliver(const struct master_worker *w)
 
     d->service = w->service->name;
     daemon_begin(w);
-    e = open_agent(d, w->service);
+    e = daemon_queue_open(d, w->service->conf, &d->queue);
+    if (e == NULL)
+        e = open_agent(d, w->service);
     if (e != NULL)
         master_worker_fail(w, e);
     daemon_serve(w, session, d, conf_time_ms(w->service->conf, "max_idle"));

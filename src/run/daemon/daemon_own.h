@@ -24,14 +24,17 @@ void daemon_serve(const struct master_worker *w, daemon_session *session, void *
 
 /* ---- daemon_profile.c ---- */
 
-/* The profile of an smtpd or filter service, with everything it names open. worker: its id. */
+/* The profile of an smtpd or filter service, with everything it names open. worker: its id. queue: NULL for a try. */
 struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
-                                  struct smtpd_profile *out_r);
+                                  struct queue *queue, struct smtpd_profile *out_r);
 
-/* ---- the mains ---- */
+/* ---- the mains, and for each what daemon_try() does ---- */
 
 void daemon_smtpd(const struct master_worker *w);
 void daemon_qmgr(const struct master_worker *w);
 void daemon_deliver(const struct master_worker *w);
+struct error *daemon_smtpd_try(const struct conf_service *service);
+struct error *daemon_qmgr_try(const struct conf_service *service);
+struct error *daemon_deliver_try(const struct conf_service *service);
 
 #endif

@@ -68,9 +68,7 @@ static struct mail_sink *to_elsewhere(void *arg, void *ctx, const char *nexthop)
 
 static struct error *open_cleanup(struct parts *p)
 {
-    struct error *e = daemon_queue_open(p, p->conf, &p->queue);
-
-    return e ? e : cleanup_open(p, p->conf, p->queue, &p->cleanup);
+    return cleanup_open(p, p->conf, p->queue, &p->cleanup);
 }
 
 static bool id_is_free(void *arg, const char *id)
@@ -171,7 +169,7 @@ static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, b
 }
 
 struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
-                                  struct smtpd_profile *out_r)
+                                  struct queue *queue, struct smtpd_profile *out_r)
 {
     struct parts *p = mem_new(ctx, struct parts);
     bool is_filter = strcmp(service->command, "filter") == 0;
@@ -180,6 +178,7 @@ struct error *daemon_profile_open(const void *ctx, const struct conf_service *se
     *out_r = (struct smtpd_profile){.hooks = p->hooks, .sink_arg = p, .id_arg = p};
     p->service = service->name;
     p->worker = worker;
+    p->queue = queue;
     p->conf = is_filter ? filter_conf(p, service) : service->conf;
     if (is_filter)
         e = open_filter(p, out_r);

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "mem.h"
 #include "qmgr.h"
+#include "rewrite.h"
 
 struct scheduling {
     const struct master_worker *worker;
@@ -33,6 +34,13 @@ static co_fn void obey(void *arg)
     master_worker_ready(s->worker);
     master_worker_wait(s->worker);
     co_cancel(s->scheduler);
+}
+
+struct error *daemon_qmgr_try(const struct conf_service *service)
+{
+    struct rewrite *rewrite;
+
+    return rewrite_open(NULL, service->conf, &rewrite);
 }
 
 void daemon_qmgr(const struct master_worker *w)

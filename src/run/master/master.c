@@ -73,6 +73,8 @@ static struct error *take_conf(struct master *m)
     else if (m->conf != NULL && strcmp(conf_text(conf, "queue_directory"), m->queue_directory) != 0)
         e = error_new(ERROR_CONF, "queue_directory changes only with stop and start");
     if (e == NULL && m->conf != NULL)
+        e = master_trial(m, services);
+    if (e == NULL && m->conf != NULL)
         e = master_setup_log(m, conf);
     if (e == NULL)
         e = master_services_take(m, memory, conf, services);
@@ -303,14 +305,17 @@ int master_run(const struct master_options *options)
         log_info("daemon started -- version %s, configuration %s", SALLYPORT_VERSION, m->dir);
         e = wait_for_start(m);
     }
-    tell_result(m, e ? e->text : "ok");
     if (e != NULL) {
         log_error("%s", e->text);
         stop(m);
+    } else {
+        tell_result(m, "ok");
     }
     while (m->stop_ms == 0)
         turn(m, UINT64_MAX);
     finish(m);
+    if (e != NULL)
+        tell_result(m, e->text); /* only now: who hears it may start again */
     talloc_free(m);
     if (e == NULL)
         return 0;

@@ -42,6 +42,8 @@ struct master_options {
     const struct master_program *programs;
     size_t program_count;
     void (*prepare)(const struct conf *conf); /* once, before the first fork: what all workers share. May be NULL */
+    /* Opens what a worker would open, in a child that then ends: a reload that could not work is refused. May be NULL */
+    struct error *(*try)(const struct conf_service *service);
     void (*died)(unsigned worker);          /* a worker of this id is gone: what it left there is void. May be NULL */
     bool is_foreground;                     /* without maillog_file the log goes to stdout, else to syslog */
     int tell_fd;                            /* -1, or where start-up's result goes: "ok", or why not */

@@ -117,6 +117,11 @@ size_t master_procs_of(const struct master *m, const struct master_service *s, b
 
 _Noreturn void master_child_run(struct master *m, struct master_service *s, unsigned id, int control);
 
+/* ---- master_trial.c ---- */
+
+/* What would keep a worker of these services from its work; blocks for moments. */
+struct error *master_trial(struct master *m, struct conf_services services);
+
 /* ---- master_setup.c ---- */
 
 /* Folders, owner, limits, log. */

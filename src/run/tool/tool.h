@@ -33,6 +33,8 @@ int tool_map(struct tool *t);
 /* Reads the whole configuration. When it has errors: prints them to standard error and returns NULL. services_r may be
  * NULL. */
 struct conf *tool_conf(struct tool *t, struct conf_services *services_r);
+/* Would its services work? Prints what is in their way. */
+bool tool_try(struct tool *t, const struct conf_services *services);
 void tool_print_faults(const struct conf_faults *faults, enum conf_severity least, FILE *out);
 /* "sallyport: TEXT" on standard error; returns status. */
 int tool_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

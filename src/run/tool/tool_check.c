@@ -1,4 +1,5 @@
 /* sallyport check: every fault of the configuration; exit 1 when one of them would refuse to start. */
+#include "daemon.h"
 #include "master.h"
 #include "mem.h"
 #include "tool.h"
@@ -27,14 +28,48 @@ static void check_listeners(struct tool *t, const struct conf_services *services
     }
 }
 
+static bool is_known(const struct conf_faults *faults, const char *text)
+{
+    for (size_t i = 0; i < faults->n; i++)
+        if (strlen(faults->at[i].text) >= strlen(text) &&
+            strcmp(faults->at[i].text + strlen(faults->at[i].text) - strlen(text), text) == 0)
+            return true;
+    return false;
+}
+
+/* Tables, restriction lists, engines: found by opening them. What several services stumble over is told once. */
+static void try_services(const struct conf_services *services, struct conf_faults *faults)
+{
+    for (size_t i = 0; i < services->n; i++) {
+        const struct conf_service *s = &services->at[i];
+        struct error *e = daemon_try(s);
+
+        if (e != NULL && !is_known(faults, e->text))
+            conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service %s: %s", s->name, e->text);
+        error_free(&e);
+    }
+}
+
+bool tool_try(struct tool *t, const struct conf_services *services)
+{
+    struct conf_faults faults = {.ctx = t->memory};
+
+    check_listeners(t, services, &faults);
+    try_services(services, &faults);
+    tool_print_faults(&faults, CONF_ERROR, stderr);
+    return !conf_faults_has_error(&faults);
+}
+
 int tool_check(struct tool *t)
 {
     struct conf_faults faults = {.ctx = t->memory};
     struct conf_services services;
 
     master_conf_read(t->memory, t->dir, &services, &faults);
-    if (!conf_faults_has_error(&faults))
+    if (!conf_faults_has_error(&faults)) {
         check_listeners(t, &services, &faults);
+        try_services(&services, &faults);
+    }
     tool_print_faults(&faults, CONF_NOTE, stdout);
     return conf_faults_has_error(&faults) ? 1 : 0;
 }

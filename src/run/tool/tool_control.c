@@ -25,6 +25,7 @@ static int run_master(struct tool *t, bool is_foreground, int tell_fd)
     options.programs = daemon_programs(&options.program_count);
     options.prepare = daemon_prepare;
     options.died = daemon_died;
+    options.try = daemon_try;
     return master_run(&options);
 }
 
@@ -196,10 +197,11 @@ int tool_stop(struct tool *t)
 
 int tool_reload(struct tool *t)
 {
-    const struct conf *conf = tool_conf(t, NULL);
+    struct conf_services services;
+    const struct conf *conf = tool_conf(t, &services);
     pid_t pid;
 
-    if (conf == NULL)
+    if (conf == NULL || !tool_try(t, &services))
         return tool_fail(EX_CONFIG, "not reloaded: the old configuration stays in force");
     pid = running(conf);
     if (pid == 0)
