@@ -254,7 +254,8 @@ static void test_sync_before_acknowledgement(void **state)
     if (system("command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null") != 0)
         skip();
     snprintf(command, sizeof(command),
-             "strace -f -y -e trace=openat,write,pwritev,pwrite64,writev,fchmod,fsync,fdatasync,close -o "
+             "ASAN_OPTIONS=detect_leaks=0 strace -f -y -e "
+             "trace=openat,write,pwritev,pwrite64,writev,fchmod,fsync,fdatasync,close -o "
              "%s/trace %s "
              "write %s 1 >%s/out",
              dir, self, dir, dir);

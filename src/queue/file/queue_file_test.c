@@ -442,6 +442,8 @@ static void test_repair_at_start(void **state)
 {
     char path[128], second[128];
     enum queue_place place;
+    struct queue_reason *reasons;
+    size_t n;
     int locked;
 
     must_put("ABCDEF0001", QUEUE_INCOMING);
@@ -452,6 +454,9 @@ static void test_repair_at_start(void **state)
     assert_null(queue_message_move(q, "ABCDEF0001", QUEUE_INCOMING, QUEUE_ACTIVE, 0));
     assert_null(queue_message_move(q, "ABCDEF0002", QUEUE_INCOMING, QUEUE_DEFERRED, 1000000));
     assert_null(queue_message_move(q, "ABCDEF0003", QUEUE_INCOMING, QUEUE_HOLD, 0));
+    assert_null(queue_reasons_write(q, "ABCDEF0002", &(struct queue_reason){"a", "4.0.0", "why"}, 1));
+    assert_null(queue_reasons_write(q, "ABCDEF7777", &(struct queue_reason){"a", "4.0.0", "gone"}, 1));
+    touch("defer/tmp.ABCDEF0002", 0600);
     touch("incoming/DEAD000001", 0600);
     touch("hold/DEAD000002", 0600);
     touch("incoming/tmp.1.1", 0700);
@@ -480,6 +485,12 @@ static void test_repair_at_start(void **state)
     assert_int_equal(count_files("active"), 0);
     assert_int_equal(count_files("incoming"), 3); /* 0001, 0004 and the one being written */
     assert_int_equal(count_files("hold"), 1);
+    assert_null(queue_reasons_read(q, q, "ABCDEF0002", &reasons, &n));
+    assert_int_equal(n, 1);
+    assert_null(queue_reasons_read(q, q, "ABCDEF7777", &reasons, &n));
+    assert_int_equal(n, 0);
+    assert_int_equal(count_files("defer"), 1);
+    assert_int_equal(count_files("defer/A"), 1);
     assert_null(queue_recover(q));
     assert_int_equal(count_files("incoming"), 3);
     close(locked);

@@ -185,6 +185,27 @@ static bool repair_deferred(struct walk *walk, int dir, const char *prefix, cons
     return true;
 }
 
+/* Reasons of mail that is gone, or half written, are of no use; the others follow hash_queue_depth. */
+static bool repair_reasons(struct walk *walk, int dir, const char *prefix, const char *name,
+                           const struct stat *st)
+{
+    int top = walk->q->defer;
+    char want[QUEUE_PATH_SIZE], have[QUEUE_PATH_SIZE + MAIL_ID_SIZE];
+    enum queue_place place;
+    bool is_tmp = bytes_has_prefix(bytes_of(name), BYTES(QUEUE_TMP_PREFIX));
+
+    if (!S_ISREG(st->st_mode) || (!is_tmp && !queue_reason_path(walk->q, name, want))) {
+        log_warn("defer/%s in the queue is not ours", name);
+        return true;
+    }
+    snprintf(have, sizeof(have), "%s%s%s", prefix, prefix[0] ? "/" : "", name);
+    if (is_tmp || !queue_message_find(walk->q, name, &place))
+        unlinkat(top, have, 0);
+    else if (strcmp(have, want) != 0 && queue_make_parents(top, want) == 0)
+        queue_rename(top, have, top, want);
+    return true;
+}
+
 struct error *queue_recover(struct queue *q)
 {
     static const struct {
@@ -203,6 +224,11 @@ struct error *queue_recover(struct queue *q)
         struct walk walk = {.entry = steps[i].entry, .q = q};
 
         e = walk_place(&walk, steps[i].place);
+    }
+    if (e == NULL) {
+        struct walk walk = {.entry = repair_reasons, .q = q, .place = QUEUE_DEFERRED};
+
+        e = walk_dir(&walk, q->defer, "", 0);
     }
     return e;
 }
