@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 from maildir import Maildir
-from net import Timeout, is_listening, wait_until
+from net import is_listening, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("SALLYPORT", os.path.join(ROOT, "build", "sallyport"))
@@ -62,7 +62,8 @@ class Server:
     before_exec = None      # called in the child before its exec; for limits
 
     def __init__(self, services, main="", common=COMMON_SERVICES, templates=None):
-        """services: master.cf lines; main: more lines for main.cf; templates: {file name: text} for the folder."""
+        """services: master.cf lines; main: more lines for main.cf, which take the place of those with the same name here;
+        templates: {file name: text} for the folder. {etc} is the configuration folder in all of them."""
         self.folder = tempfile.mkdtemp(prefix="sp-", dir="/tmp")
         os.chmod(self.folder, 0o755)
         self.config = os.path.join(self.folder, "etc")
@@ -74,7 +75,8 @@ class Server:
             os.mkdir(path, 0o755)
         for path in (self.mail, os.path.join(self.folder, "data")):
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
-        self.write("main.cf", self._main() + main)
+        values = dict(line.split(" =", 1) for line in (self._main() + main).split("\n") if line)
+        self.write("main.cf", "".join(f"{name} ={value}\n" for name, value in values.items()))
         self.write("master.cf", services + common)
         for name, text in (templates or {}).items():
             self.write(name, text)
@@ -118,7 +120,7 @@ notify_classes =
     def write(self, name, text):
         path = os.path.join(self.config, name)
         with open(path, "w", encoding="latin-1") as f:
-            f.write(text)
+            f.write(text.replace("{etc}", self.config))
         os.chmod(path, 0o644)
         return path
 
@@ -236,20 +238,6 @@ class Postfix(Server):
     def _main(self):
         return super()._main() + "setgid_group = postdrop\ndaemon_directory = /usr/lib/postfix/sbin\n" \
             "command_directory = /usr/sbin\nshlib_directory = /usr/lib/postfix\nmeta_directory = /etc/postfix\n"
-
-    def start(self):
-        """postlogd waits for itself for ever when it has to log before its ten datagrams' worth of queue is read: seen
-        at the start of an instance with many listeners. The first log line tells whether this one is well."""
-        for attempt in range(3):
-            super().start()
-            try:
-                self.wait_log("daemon started", 5)
-                return self
-            except Timeout:
-                if attempt == 2:
-                    raise
-                self.stop()
-        return self
 
     def command(self, *args):
         return ["/usr/sbin/postfix", "-c", self.config, *args]

@@ -87,13 +87,7 @@ class Daemon:
             elif talk.profile == "after":
                 options = [*AFTER, *options]
             services += smtpd(f"127.0.0.1:{self.ports[key]}", *("{ %s }" % o.replace("=", " = ", 1) for o in options))
-        self.server = KINDS[kind](services, templates=TABLES)
-        main = MAIN.replace("{etc}", self.server.config)
-        with open(os.path.join(self.server.config, "main.cf"), "a", encoding="ascii") as f:
-            f.write(main)
-        with open(os.path.join(self.server.config, "master.cf"), encoding="ascii") as f:
-            text = f.read()
-        self.server.write("master.cf", text.replace("{etc}", self.server.config))
+        self.server = KINDS[kind](services, MAIN, templates=TABLES)
 
     def delivered(self):
         return self.server.mailbox().all()
