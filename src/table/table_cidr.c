@@ -36,7 +36,7 @@ static enum table_end cidr_find(struct table *t, const void *ctx, struct bytes k
 {
     struct table_subject s;
 
-    if (!table_addr_parse(key.p, &s.addr))
+    if (key.p[0] == '[' || !table_addr_parse(key.p, &s.addr))
         return TABLE_ABSENT;
     return table_rules_find(t->state, ctx, &s, value_r);
 }

@@ -134,6 +134,7 @@ static void test_lookups(void **state)
         {"cidr:@nets", "2001:db8:0:1::5", "six"},
         {"cidr:@nets", "2001:DB8::5", "six"},
         {"cidr:@nets", "host.name", "-"},
+        {"cidr:@nets", "[192.0.2.1]", "-"},
         {"cidr:@nets", "10.1.2.3", "$1 stays"},
         {"cidr:{{1.2.3.0/24 REJECT}, {0.0.0.0/0 all}}", "1.2.3.4", "REJECT"},
         {"cidr:{{1.2.3.0/24 REJECT}, {0.0.0.0/0 all}}", "1.2.4.4", "all"},

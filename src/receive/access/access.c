@@ -7,7 +7,6 @@
 #include "access.h"
 
 #include "access_own.h"
-#include "mail_address.h"
 #include "mem.h"
 
 #include <strings.h>
@@ -77,11 +76,6 @@ static bool is_over(enum access_end end)
     return end == ACCESS_REJECT || end == ACCESS_HANGUP;
 }
 
-static const char *external(const struct access_run *r, const char *address)
-{
-    return address != NULL ? mail_address_external(r->view->ctx, address) : "";
-}
-
 static const char *what_of(const struct access_run *r, enum access_place place)
 {
     switch (place) {
@@ -90,14 +84,14 @@ static const char *what_of(const struct access_run *r, enum access_place place)
     case ACCESS_HELO:
         return r->view->client->helo != NULL ? r->view->client->helo : "";
     case ACCESS_SENDER:
-        return external(r, r->sender);
+        return r->sender != NULL ? r->sender : "";
     case ACCESS_RELAY:
     case ACCESS_RECIPIENT:
-        return external(r, r->view->rcpt != NULL ? r->view->rcpt->addr : NULL);
+        return r->view->rcpt != NULL ? r->view->rcpt->addr : "";
     case ACCESS_DATA:
         return "DATA";
     case ACCESS_END_OF_DATA:
-        return "END-OF-DATA";
+        return mail_stage_name(MAIL_AT_END_OF_DATA);
     default:
         return r->view->etrn_domain != NULL ? r->view->etrn_domain : "";
     }

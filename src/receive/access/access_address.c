@@ -1,7 +1,8 @@
 /* Restrictions about the shape and the table entries of sender and recipient. */
 #include "access_own.h"
 #include "mail_address.h"
-#include "mem.h"
+
+#include <string.h>
 
 static enum access_end reject_non_fqdn(struct access_run *r, const char *address, const char *class_name)
 {
@@ -15,8 +16,7 @@ static enum access_end reject_non_fqdn(struct access_run *r, const char *address
     if (domain.n > 0 && mail_address_is_hostname(domain) && bytes_chr(domain, '.') != SIZE_MAX)
         return ACCESS_DUNNO;
     return access_reject(r, (int)conf_int(r->a->conf, "non_fqdn_reject_code"), "5.5.2",
-                         "<%s>: %s rejected: need fully-qualified address",
-                         mail_address_external(r->view->ctx, address), class_name);
+                         "<%s>: %s rejected: need fully-qualified address", address, class_name);
 }
 
 static enum access_end reject_non_fqdn_sender(struct access_run *r, const struct access_step *step)
@@ -40,7 +40,7 @@ co_fn static enum access_end check_sender(struct access_run *r, const struct acc
 
     if (r->sender == NULL)
         return ACCESS_DUNNO;
-    s.what = mail_address_external(r->view->ctx, r->sender);
+    s.what = r->sender;
     return access_table_mail(r, &s, *r->sender != '\0' ? r->sender : r->a->null_sender);
 }
 
@@ -50,7 +50,7 @@ co_fn static enum access_end check_rcpt(struct access_run *r, const struct acces
 
     if (r->rcpt == NULL)
         return ACCESS_DUNNO;
-    s.what = mail_address_external(r->view->ctx, r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt);
+    s.what = r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt;
     return access_table_mail(r, &s, r->rcpt);
 }
 

@@ -6,12 +6,12 @@
  * ends in.
  */
 #include "access_own.h"
-#include "mail_address.h"
-#include "mem.h"
+
+#include <string.h>
 
 static const char *shown_rcpt(const struct access_run *r)
 {
-    return mail_address_external(r->view->ctx, r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt);
+    return r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt;
 }
 
 /* TABLE_FOUND: ours to deliver or to relay for. */
@@ -110,8 +110,7 @@ co_fn enum access_end access_unlisted_sender(struct access_run *r)
     r->sender_checked = true;
     if (r->sender == NULL || *r->sender == '\0')
         return ACCESS_DUNNO;
-    return unlisted(r, r->sender, mail_address_external(r->view->ctx, r->sender), access_class_sender,
-                    "5.1.0");
+    return unlisted(r, r->sender, r->sender, access_class_sender, "5.1.0");
 }
 
 co_fn static enum access_end reject_unlisted_rcpt(struct access_run *r, const struct access_step *step)

@@ -145,7 +145,7 @@ co_fn static enum access_end run_step(struct access_run *r, const struct access_
     end = s->word->run(r, s);
     r->warning -= s->only_warns;
     if (end == ACCESS_PERMIT && s->word->arg == ACCESS_NO_ARG && s->list == NULL)
-        return access_permit(r, s->word->name, r->what, r->class_name);
+        return access_permit(r, s->word->name, r->what, r->class_name, NULL);
     return end;
 }
 

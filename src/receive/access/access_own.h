@@ -131,9 +131,10 @@ enum access_end access_defer_if_permit(struct access_run *r, const char *dsn, co
     __attribute__((format(printf, 3, 4)));
 enum access_end access_defer_if_reject(struct access_run *r, const char *dsn, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* ACCESS_PERMIT, with its log line when smtpd_log_access_permit_actions wants it. */
+/* ACCESS_PERMIT, with its log line when smtpd_log_access_permit_actions wants it. table: where from, or NULL.
+ */
 co_fn enum access_end access_permit(struct access_run *r, const char *action, const char *what,
-                                    const char *class_name);
+                                    const char *class_name, const char *table);
 /* "ID: WORD: STAGE from NAME[ADDR]: TEXT; from=<S> to=<R> proto=P helo=<H>". */
 void access_log(const struct access_run *r, const char *word, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -182,10 +182,11 @@ enum access_end access_defer_if_reject(struct access_run *r, const char *dsn, co
 }
 
 co_fn enum access_end access_permit(struct access_run *r, const char *action, const char *what,
-                                    const char *class_name)
+                                    const char *class_name, const char *table)
 {
     if (table_list_has(r->a->logs_permit, bytes_of(action)) == TABLE_FOUND)
-        access_log(r, "permit", "action=%s for %s=%s", action, class_name, what);
+        access_log(r, "permit", "action=%s for %s=%s%s%s", action, class_name, what,
+                   table != NULL ? " from " : "", table != NULL ? table : "");
     return ACCESS_PERMIT;
 }
 
@@ -207,28 +208,25 @@ void access_add_action(struct access_run *r, enum mail_action_kind kind, const c
 
 /* ---- enhanced codes ---- */
 
-/* RFC 3463: a code about one address says nothing sensible about another, or about a host. */
+/*
+ * RFC 3463: a code about one address says nothing sensible about another, or about a host. What Postfix 3.7
+ * makes of X.1.0, X.1.1 and so on, as observed; what is beyond the rows is X.1.0.
+ */
 void access_dsn_fix(const char *dsn, const char *class_name, char out[12])
 {
-    static const struct {
-        const char *class_name, *detail, *becomes;
-    } fixes[] = {
-        {access_class_sender, "1.1", "1.0"}, {access_class_sender, "1.4", "1.0"},
-        {access_class_sender, "1.6", "1.0"}, {access_class_sender, "1.5", "1.0"},
-        {access_class_sender, "1.2", "1.8"}, {access_class_sender, "1.3", "1.7"},
-        {access_class_rcpt, "1.7", "1.3"},   {access_class_rcpt, "1.8", "1.2"},
-    };
-    bool is_address =
-        strcmp(class_name, access_class_sender) == 0 || strcmp(class_name, access_class_rcpt) == 0;
+    static const char sender_details[] = "0787707780", rcpt_details[] = "0123456320";
+    const char *details = strcmp(class_name, access_class_sender) == 0 ? sender_details
+                          : strcmp(class_name, access_class_rcpt) == 0 ? rcpt_details
+                                                                       : NULL;
+    bool is_digit = ascii_is_digit(dsn[4]) && dsn[5] == '\0';
 
     snprintf(out, 12, "%s", dsn);
     if (strncmp(dsn + 1, ".1.", 3) != 0)
         return;
-    if (!is_address)
+    if (details == NULL)
         snprintf(out, 12, "%c.0.0", dsn[0]);
-    for (size_t i = 0; i < sizeof(fixes) / sizeof(fixes[0]); i++)
-        if (strcmp(fixes[i].class_name, class_name) == 0 && strcmp(dsn + 2, fixes[i].detail) == 0)
-            snprintf(out, 12, "%c.%s", dsn[0], fixes[i].becomes);
+    else
+        snprintf(out, 12, "%c.1.%c", dsn[0], is_digit ? details[dsn[4] - '0'] : '0');
     if (strcmp(out, dsn) != 0)
         log_info("mapping DSN status %s into %s status %s", dsn, class_name, out);
 }

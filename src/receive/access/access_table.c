@@ -119,7 +119,7 @@ struct action {
 
 co_fn static enum access_end act_permit(const struct action *a)
 {
-    return access_permit(a->r, a->name, a->s->what, a->s->class_name);
+    return access_permit(a->r, a->name, a->s->what, a->s->class_name, table_spec(a->s->table));
 }
 
 static enum access_end act_dunno(const struct action *a)
@@ -210,7 +210,7 @@ static void log_target(const struct action *a, const char *word)
 
 static enum access_end act_hangup(const struct action *a)
 {
-    log_action(a, "hangup");
+    access_log(a->r, "hangup", "%s", a->text);
     return ACCESS_HANGUP;
 }
 
@@ -218,19 +218,20 @@ static enum access_end act_hangup(const struct action *a)
 static bool is_unavailable(const struct action *a)
 {
     const char *table = table_spec(a->s->table);
+    bool is_prepend = strcmp(a->name, "PREPEND") == 0;
 
-    if (a->r->a->is_proxied && strcmp(a->name, "PREPEND") != 0) {
+    if (a->r->a->is_proxied && !is_prepend)
         log_warn("access table %s: with smtpd_proxy_filter specified, action %s is unavailable", table,
                  a->name);
-        return true;
-    }
-    if (a->r->sender == NULL) {
-        log_warn("access table %s: with smtpd_delay_reject=no, action %s is always skipped in "
-                 "smtpd_client_restrictions or smtpd_helo_restrictions",
-                 table, a->name);
-        return true;
-    }
-    return false;
+    else if (a->r->stage == MAIL_AT_ETRN && !is_prepend)
+        log_warn("access table %s: action %s is unavailable in smtpd_etrn_restrictions", table, a->name);
+    else if (a->r->sender == NULL)
+        log_warn("access table %s: with smtpd_delay_reject=no, action %s is always skipped in %s or %s "
+                 "restrictions",
+                 table, a->name, access_class_client, access_class_helo);
+    else
+        return false;
+    return true;
 }
 
 static enum access_end act_hold(const struct action *a)
@@ -296,24 +297,25 @@ static enum access_end act_prepend(const struct action *a)
     const char *table = table_spec(a->s->table);
 
     if (a->r->stage == MAIL_AT_END_OF_DATA)
-        log_warn("access table %s: action PREPEND must be used before %s", table,
-                 mail_stage_name(a->r->stage));
+        log_warn("access table %s: action PREPEND must be used before smtpd_end_of_data_restrictions", table);
+    else if (is_unavailable(a))
+        return ACCESS_DUNNO;
     else if (!is_header(a->text))
         log_warn("access table %s entry \"%s\" requires header: text", table, a->key);
-    else if (!is_unavailable(a))
+    else
         access_add_action(a->r, MAIL_PREPEND, a->text);
     return ACCESS_DUNNO;
 }
 
 static enum access_end act_info(const struct action *a)
 {
-    log_action(a, "info");
+    access_log(a->r, "info", "%s", a->text);
     return ACCESS_DUNNO;
 }
 
 static enum access_end act_warn(const struct action *a)
 {
-    log_action(a, "warn");
+    access_log(a->r, "warn", "%s", a->text);
     return ACCESS_DUNNO;
 }
 
