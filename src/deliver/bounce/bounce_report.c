@@ -77,8 +77,10 @@ static void add_headers(struct buf *out, const struct bounce_report *r)
 
     gmtime_r(&now, &tm);
     strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &tm);
+    buf_addf(out, "Received: by %s (%s)\r\n\tid %s; %s\r\n", r->myhostname, r->mail_name, r->new_id,
+             clock_mail_date(now));
     buf_addf(out, "Date: %s\r\n", clock_mail_date(now));
-    buf_addf(out, "From: MAILER-DAEMON@%s (Mail Delivery System)\r\n", r->myorigin);
+    buf_addf(out, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", r->myorigin);
     buf_adds(out, "Subject: Undelivered Mail Returned to Sender\r\nTo: ");
     add_address(out, r->envelope->sender);
     buf_addf(out, "\r\nMessage-Id: <%s.%s@%s>\r\n", stamp, r->new_id, r->myhostname);
