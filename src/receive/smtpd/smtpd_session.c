@@ -13,6 +13,8 @@
 
 #include <stdio.h>
 
+enum { IDLE_MS = 1000 };
+
 enum command_flag {
     LAST = 1,   /* RFC 2920 3.1: nothing may be sent after it before its reply */
     JUNK = 2,   /* counts as junk: useful to nobody when repeated */
@@ -269,12 +271,19 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
 
 /* ---- the loop ---- */
 
+/* A client that lets us wait will go on doing so: what its session does not need meanwhile goes back to the system. */
 static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *line_r, bool *bare_lf_r)
 {
-    uint64_t deadline = clock_ms() + s->conf->timeout_ms;
+    uint64_t now = clock_ms(), deadline = now + s->conf->timeout_ms;
+    uint64_t idle = s->conf->timeout_ms < IDLE_MS ? deadline : now + IDLE_MS;
+    enum io_end end;
 
     if (bytes_chr(io_buffered(s->stream), '\n') == SIZE_MAX && !smtpd_flush(s))
         return IO_RESET;
+    end = smtp_read_line(s->stream, s->conf->line_length_limit, idle, line_r, bare_lf_r);
+    if (end != IO_TIMEOUT || idle == deadline)
+        return end;
+    co_trim_stack();
     return smtp_read_line(s->stream, s->conf->line_length_limit, deadline, line_r, bare_lf_r);
 }
 
