@@ -5,7 +5,7 @@
  *     profile          asks                     hands mail to
  *     before-filter    anvil, access            proxy -> smtpd_proxy_filter
  *     content filter   access (mynetworks)      scan -> proxy -> filter_nexthop; without one: scan -> cleanup
- *     after-filter     access                   cleanup (with its header and body checks)
+ *     after-filter     anvil, access            cleanup (with its header and body checks)
  *     plain            anvil, access            cleanup (with its header and body checks)
  */
 #include "daemon_own.h"
@@ -154,7 +154,7 @@ static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
 
 static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, bool is_after_filter)
 {
-    struct error *e = is_after_filter ? NULL : add_anvil(p);
+    struct error *e = add_anvil(p); /* the filter is in mynetworks, so it is not counted unless the administrator wants */
 
     out->name = is_after_filter ? "after-filter" : "plain";
     out->adds_received = true;
