@@ -75,13 +75,28 @@ static struct error *parse_command(struct exec_engine *e, const char *command)
     return NULL;
 }
 
+/* Only root can become somebody else. That the program runs as we do must not go unsaid. */
+static void warn_of_user(const struct conf *conf)
+{
+    const char *name = conf_text(conf, "filter_exec_user");
+    struct passwd *user = *name != '\0' ? getpwnam(name) : NULL;
+
+    if (*name != '\0' && (user == NULL || user->pw_uid != geteuid()))
+        log_warn(
+            "filter_exec_user = %s has no effect: this service does not run as root, so filter_exec_command "
+            "runs as user id %u",
+            name, (unsigned)geteuid());
+}
+
 static struct error *find_user(struct exec_engine *e, const struct conf *conf)
 {
     const char *param = *conf_text(conf, "filter_exec_user") != '\0' ? "filter_exec_user" : "mail_owner";
     struct passwd *user;
 
-    if (geteuid() != 0)
+    if (geteuid() != 0) {
+        warn_of_user(conf);
         return NULL;
+    }
     user = getpwnam(conf_text(conf, param));
     if (user == NULL)
         return error_new(ERROR_CONF, "%s: no user is named \"%s\"", param, conf_text(conf, param));

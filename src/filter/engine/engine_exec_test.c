@@ -632,6 +632,26 @@ static void test_descriptors(void **state)
     assert_int_equal(counts[0], counts[1]);
 }
 
+static void test_user_without_root(void **state)
+{
+    struct scan_case c = {.command = "/bin/cat", .ctx = talloc_new(NULL)};
+    struct conf *conf = conf_of(&c);
+
+    if (geteuid() != 0)
+        skip();
+    buf_cut(&seen_log, 0);
+    assert_int_equal(seteuid(65534), 0); /* nobody, as conf_of() has it */
+    assert_null(engine_exec_ops.open(c.ctx, conf, &spool_conf, &c.engine));
+    assert_int_equal(seen_log.n, 0);
+    conf_set(conf, "filter_exec_user", "daemon", "test", 1);
+    assert_null(engine_exec_ops.open(c.ctx, conf, &spool_conf, &c.engine));
+    assert_int_equal(seteuid(0), 0);
+    assert_true(
+        logged("warning: filter_exec_user = daemon has no effect: this service does not run as root, so "
+               "filter_exec_command runs as user id 65534\n"));
+    talloc_free(c.ctx);
+}
+
 /* ---- the worked examples, conf/examples/exec-filter ---- */
 
 static const struct {
@@ -769,16 +789,27 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),         cmocka_unit_test(test_destinations),
-        cmocka_unit_test(test_environment),     cmocka_unit_test(test_surroundings),
-        cmocka_unit_test(test_words),           cmocka_unit_test(test_big),
-        cmocka_unit_test(test_order),           cmocka_unit_test(test_never_reads),
-        cmocka_unit_test(test_stall),           cmocka_unit_test(test_flood),
-        cmocka_unit_test(test_background),      cmocka_unit_test(test_slots),
-        cmocka_unit_test(test_no_slot),         cmocka_unit_test(test_slots_alone),
-        cmocka_unit_test(test_cancel),          cmocka_unit_test(test_vanished),
-        cmocka_unit_test(test_descriptors),     cmocka_unit_test(test_open),
-        cmocka_unit_test(test_root_needs_user), cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_destinations),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_surroundings),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_big),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_never_reads),
+        cmocka_unit_test(test_stall),
+        cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_background),
+        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_no_slot),
+        cmocka_unit_test(test_slots_alone),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_vanished),
+        cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_root_needs_user),
+        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_user_without_root),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
