@@ -29,8 +29,10 @@ struct bytes mail_header_value(struct bytes header)
 
 static void hand_out(struct mail_header_walk *w, bool is_whole)
 {
-    if (w->held.n == 0)
+    if (w->held.n == 0 && !(is_whole && w->is_inside))
         return;
+    w->is_inside = !is_whole;
+    w->is_inside_line = !is_whole && w->held.p[w->held.n - 1] != '\n';
     w->field(w->arg, buf_bytes(&w->held), is_whole);
     buf_cut(&w->held, 0);
 }
@@ -53,18 +55,18 @@ static enum line_kind kind_of(struct bytes line)
 static struct bytes take_line(struct mail_header_walk *w, size_t line_start, bool *is_body)
 {
     struct bytes line = bytes_skip(buf_bytes(&w->held), line_start);
-    enum line_kind kind = kind_of(line);
+    bool is_rest = line_start == 0 && w->is_inside_line;
+    enum line_kind kind = is_rest ? LINE_CONTINUES : kind_of(line);
 
     *is_body = false;
-    if (kind == LINE_CONTINUES && line_start > 0) {
+    if (kind == LINE_CONTINUES && (line_start > 0 || w->is_inside)) {
         if (w->held.n >= w->limit)
             hand_out(w, false);
         return bytes(NULL, 0);
     }
-    if (line_start > 0) {
-        struct bytes field = bytes(w->held.p, line_start);
-
-        w->field(w->arg, field, true);
+    if (line_start > 0 || w->is_inside) {
+        w->field(w->arg, bytes(w->held.p, line_start), true);
+        w->is_inside = w->is_inside_line = false;
         buf_drop(&w->held, line_start);
         line = buf_bytes(&w->held);
     }

@@ -24,6 +24,8 @@ struct mail_header_walk {
     size_t limit;
     struct buf held;
     bool is_done;
+    bool is_inside; /* part of the present field was handed out: what follows may continue it */
+    bool is_inside_line;    /* that part ended within a line */
     bool has_end;   /* an empty line ended the header (it is not part of what is left) */
 };
 /* Takes the piece; returns what of it belongs to the body once the header has ended (else empty). When the header
