@@ -1,9 +1,9 @@
 /*
  * The accept loop. See listen.h.
  *
- * One coroutine a listener accepts; it pauses while a connection of this worker waits for one of the service's places, and
- * while descriptors are short. It is the session's own coroutine that waits, so that a connection that was accepted
- * just before a drain is still served.
+ * One coroutine a listener accepts; it pauses while a connection of this worker waits for one of the
+ * service's places, and while descriptors are short. It is the session's own coroutine that waits, so that a
+ * connection that was accepted just before a drain is still served.
  */
 #include "listen.h"
 
@@ -19,8 +19,8 @@
 #include <utlist.h>
 
 enum {
-    SHORTAGE_MS = 1000,         /* try again although no session of ours ended */
-    STRANGE_MS = 100,           /* after an accept error without a name */
+    SHORTAGE_MS = 1000, /* try again although no session of ours ended */
+    STRANGE_MS = 100,   /* after an accept error without a name */
     COMPLAIN_MS = 60000,
     RESERVE_LEAST = 16,
     RESERVE_MOST = 4096,
@@ -28,7 +28,7 @@ enum {
 
 struct acceptor {
     struct listen *listen;
-    struct co *co;              /* NULL: ended */
+    struct co *co; /* NULL: ended */
     int fd;
     bool is_paused;
 };
@@ -48,14 +48,14 @@ struct listen {
     struct acceptor *acceptors;
     struct session *sessions;
     size_t session_count;
-    size_t waiting;             /* sessions without a place */
-    struct co_mutex asking;     /* one of them at a time waits at the counter */
-    int highest_fd;             /* beyond it descriptors are for the sessions under way */
-    bool is_short;              /* of descriptors, until a session ends */
+    size_t waiting;         /* sessions without a place */
+    struct co_mutex asking; /* one of them at a time waits at the counter */
+    int highest_fd;         /* beyond it descriptors are for the sessions under way */
+    bool is_short;          /* of descriptors, until a session ends */
     bool is_draining, is_stopping;
     uint64_t complained_ms;
     uint64_t idle_since;
-    struct co *waiter;          /* in listen_wait */
+    struct co *waiter; /* in listen_wait */
 };
 
 size_t listen_sessions(const struct listen *l)
@@ -156,7 +156,8 @@ static void start_session(struct listen *l, int fd, const struct io_address *pee
     if (getsockname(fd, (struct sockaddr *)&s->server.sa, &s->server.length) != 0)
         s->server = (struct io_address){0};
     s->stream = io_stream_new(s, fd);
-    snprintf(name, sizeof(name), "%s %s:%u", l->conf.name, io_address_host(peer, host), io_address_port(peer));
+    snprintf(name, sizeof(name), "%s %s:%u", l->conf.name, io_address_host(peer, host),
+             io_address_port(peer));
     DL_APPEND(l->sessions, s);
     l->session_count++;
     s->co = co_spawn(run_session, s, name);
@@ -288,7 +289,7 @@ void listen_stop(struct listen *l)
     if (l->is_stopping)
         return;
     l->is_stopping = true;
-    DL_FOREACH(l->sessions, s)
+    DL_FOREACH (l->sessions, s)
         co_cancel(s->co);
 }
 

@@ -1,11 +1,11 @@
 /*
- * The accept loop of a worker: first stop of a message's way. Takes connections from listening descriptors, tells who
- * the client is, and runs one coroutine for each session.
+ * The accept loop of a worker: first stop of a message's way. Takes connections from listening descriptors,
+ * tells who the client is, and runs one coroutine for each session.
  *
- * The number of sessions is limited twice: by the service's places, which all its workers share (struct listen_limit),
- * and by descriptors: when few are left, a worker stops accepting until a session ends, so that those under way can
- * still open files and connections. Clients then wait in the kernel's queue; at most one a listener waits in ours,
- * accepted but not greeted.
+ * The number of sessions is limited twice: by the service's places, which all its workers share (struct
+ * listen_limit), and by descriptors: when few are left, a worker stops accepting until a session ends, so
+ * that those under way can still open files and connections. Clients then wait in the kernel's queue; at most
+ * one a listener waits in ours, accepted but not greeted.
  */
 #ifndef RECEIVE_LISTEN_LISTEN_H
 #define RECEIVE_LISTEN_LISTEN_H
@@ -18,17 +18,17 @@
 struct listen_limit {
     bool (*try_take)(void *arg);
     void (*give)(void *arg);
-    co_fn enum co_end (*wait)(void *arg, uint64_t deadline);   /* until try_take may succeed */
-    void (*reached)(void *arg);                                /* a client has to wait */
+    co_fn enum co_end (*wait)(void *arg, uint64_t deadline); /* until try_take may succeed */
+    void (*reached)(void *arg);                              /* a client has to wait */
     void *arg;
 };
 
 struct listen_conf {
-    const char *name;           /* of the sessions' coroutines: "smtpd" gives "smtpd 192.0.2.1:4711" */
-    const int *fds;             /* listening, non-blocking; listen closes them when it drains */
+    const char *name; /* of the sessions' coroutines: "smtpd" gives "smtpd 192.0.2.1:4711" */
+    const int *fds;   /* listening, non-blocking; listen closes them when it drains */
     size_t fd_count;
     struct listen_limit limit;
-    bool lookup_names;          /* smtpd_peername_lookup */
+    bool lookup_names; /* smtpd_peername_lookup */
     /* The session; stream and client are owned by ctx, which dies when it returns. */
     co_fn void (*session)(void *arg, void *ctx, struct io_stream *stream, struct mail_client *client);
     void *arg;
@@ -54,8 +54,9 @@ uint64_t listen_idle_since(const struct listen *l);
 struct listen_peers;
 struct listen_peers *listen_peers_new(const void *ctx, bool lookup_names);
 /*
- * Fills the client's address, port and names, owned by ctx. A name counts as verified only when it leads back to
- * the address; else it is "unknown". What was found is remembered for 60 s, for at most LISTEN_PEERS addresses.
+ * Fills the client's address, port and names, owned by ctx. A name counts as verified only when it leads back
+ * to the address; else it is "unknown". What was found is remembered for 60 s, for at most LISTEN_PEERS
+ * addresses.
  */
 co_fn void listen_peers_name(struct listen_peers *p, void *ctx, const struct io_address *peer,
                              const struct io_address *server, struct mail_client *client_r);

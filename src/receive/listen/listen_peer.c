@@ -1,9 +1,9 @@
 /*
  * Who the client is. See listen.h.
  *
- * A PTR record is its owner's claim; anybody may claim to be mail.example.com. So the name is asked for its addresses,
- * and only when the client's is among them is it a verified name. What came from DNS reaches logs and headers, so it must
- * be a host name by its characters.
+ * A PTR record is its owner's claim; anybody may claim to be mail.example.com. So the name is asked for its
+ * addresses, and only when the client's is among them is it a verified name. What came from DNS reaches logs
+ * and headers, so it must be a host name by its characters.
  */
 #include "listen.h"
 
@@ -25,7 +25,7 @@ struct known {
 
 struct listen_peers {
     bool lookup_names;
-    struct known *known;    /* uthash keeps the order of adding: the first is the oldest */
+    struct known *known; /* uthash keeps the order of adding: the first is the oldest */
 };
 
 struct listen_peers *listen_peers_new(const void *ctx, bool lookup_names)
@@ -138,7 +138,8 @@ static co_fn void verify(void *ctx, const struct io_address *peer, const char *a
     error_free(&e);
 }
 
-static co_fn void lookup(void *ctx, const struct io_address *peer, const char *addr, struct listen_peer *found)
+static co_fn void lookup(void *ctx, const struct io_address *peer, const char *addr,
+                         struct listen_peer *found)
 {
     uint64_t deadline = clock_ms() + LISTEN_LOOKUP_MS;
     bool is_temp = false;

@@ -4,10 +4,10 @@
 #include "log.h"
 #include "mem.h"
 
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -19,11 +19,12 @@ static void test_names(void **state)
         const char *name;
         bool is_valid;
     } cases[] = {
-        {"mail.example.com", true}, {"localhost", true},      {"a_b.example", true},  {"x--y.example", true},
-        {"1.2.3.4", false},         {"", false},              {".example", false},    {"a..b", false},
-        {"example.com.", false},    {"-a.example", false},    {"a-.example", false},  {"a.example-", false},
-        {"a b.example", false},     {"a\r\nb.example", false}, {"caf\xc3\xa9.example", false}, {"[1.2.3.4]", false},
-        {"123.45", false},          {"1-2.3", false},
+        {"mail.example.com", true}, {"localhost", true},       {"a_b.example", true},
+        {"x--y.example", true},     {"1.2.3.4", false},        {"", false},
+        {".example", false},        {"a..b", false},           {"example.com.", false},
+        {"-a.example", false},      {"a-.example", false},     {"a.example-", false},
+        {"a b.example", false},     {"a\r\nb.example", false}, {"caf\xc3\xa9.example", false},
+        {"[1.2.3.4]", false},       {"123.45", false},         {"1-2.3", false},
     };
     char label[128];
 
@@ -147,9 +148,17 @@ static void open_scene(struct scene *s, unsigned places)
     assert_true(fd >= 0);
     s->address.length = sizeof(s->address.sa);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&s->address.sa, &s->address.length), 0);
-    s->listen = listen_start(NULL, &(struct listen_conf){
-        .name = "test", .fds = &fd, .fd_count = 1, .lookup_names = false, .session = serve, .arg = s,
-        .limit = {.try_take = try_take, .give = give, .wait = wait_for_place, .reached = reached, .arg = s}});
+    s->listen = listen_start(
+        NULL,
+        &(struct listen_conf){
+            .name = "test",
+            .fds = &fd,
+            .fd_count = 1,
+            .lookup_names = false,
+            .session = serve,
+            .arg = s,
+            .limit = {
+                .try_take = try_take, .give = give, .wait = wait_for_place, .reached = reached, .arg = s}});
 }
 
 static void run(struct scene *s, void (*client)(void *arg), unsigned places)

@@ -6,14 +6,10 @@
 #include <string.h>
 
 static const struct master_program programs[] = {
-    {"smtpd", MASTER_POOL, false, daemon_smtpd},
-    {"filter", MASTER_POOL, false, daemon_smtpd},
-    {"qmgr", MASTER_SINGLE, false, daemon_qmgr},
-    {"smtp", MASTER_ON_DEMAND, false, daemon_deliver},
-    {"virtual", MASTER_ON_DEMAND, true, daemon_deliver},
-    {"error", MASTER_ON_DEMAND, false, daemon_deliver},
-    {"discard", MASTER_ON_DEMAND, false, daemon_deliver},
-    {"bounce", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"smtpd", MASTER_POOL, false, daemon_smtpd},          {"filter", MASTER_POOL, false, daemon_smtpd},
+    {"qmgr", MASTER_SINGLE, false, daemon_qmgr},          {"smtp", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"virtual", MASTER_ON_DEMAND, true, daemon_deliver},  {"error", MASTER_ON_DEMAND, false, daemon_deliver},
+    {"discard", MASTER_ON_DEMAND, false, daemon_deliver}, {"bounce", MASTER_ON_DEMAND, false, daemon_deliver},
 };
 
 static const struct {

@@ -1,6 +1,6 @@
 /*
- * The daemons: one main for each command of master.cf, and the table of profiles (daemon_profile.c) that says what the
- * SMTP servers of the chain have of hooks and sinks.
+ * The daemons: one main for each command of master.cf, and the table of profiles (daemon_profile.c) that says
+ * what the SMTP servers of the chain have of hooks and sinks.
  */
 #ifndef RUN_DAEMON_DAEMON_H
 #define RUN_DAEMON_DAEMON_H
@@ -14,8 +14,8 @@ const struct master_program *daemon_programs(size_t *n_r);
 void daemon_prepare(const struct conf *conf);
 /* A worker has died: what it left in the shared memory is void. */
 void daemon_died(unsigned worker);
-/* Opens what a worker of this service would open (tables, lists, engines), but no socket and no queue: for `check`, and
- * before a reload. What it opened stays open: for a process that ends soon. */
+/* Opens what a worker of this service would open (tables, lists, engines), but no socket and no queue: for
+ * `check`, and before a reload. What it opened stays open: for a process that ends soon. */
 struct error *daemon_try(const struct conf_service *service);
 /* The command's inet services begin with a greeting. */
 bool daemon_greets(const char *command);

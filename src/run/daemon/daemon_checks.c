@@ -5,7 +5,7 @@
 #include "log.h"
 #include "mem.h"
 
-enum { HELD_LIMIT = 4 * 1024 * 1024 };  /* of one header field: more than any mail has, less than harm */
+enum { HELD_LIMIT = 4 * 1024 * 1024 }; /* of one header field: more than any mail has, less than harm */
 
 struct checks {
     struct cleanup_inspect inspect;
@@ -19,7 +19,7 @@ struct checks_state {
     struct engine_result result;
     mail_waits void (*out)(void *arg, struct bytes piece);
     void *out_arg;
-    struct buf held;        /* content from `given` on that has not been passed on */
+    struct buf held; /* content from `given` on that has not been passed on */
     uint64_t given;
 };
 
@@ -60,8 +60,8 @@ static co_fn void edit(void *arg, uint64_t from, uint64_t to, struct bytes text)
 }
 
 static void *checks_begin(struct cleanup_inspect *i, void *ctx, const struct mail_client *client,
-                          const struct mail_envelope *envelope, mail_waits void (*out)(void *arg, struct bytes piece),
-                          void *arg)
+                          const struct mail_envelope *envelope,
+                          mail_waits void (*out)(void *arg, struct bytes piece), void *arg)
 {
     struct checks *c = (struct checks *)i;
     struct checks_state *s = mem_new(ctx, struct checks_state);
@@ -100,7 +100,8 @@ static co_fn void checks_content(struct cleanup_inspect *i, void *state, struct 
         too_much(s);
 }
 
-static void add_action(struct checks_state *s, struct mail_action ***last, enum mail_action_kind kind, const char *text)
+static void add_action(struct checks_state *s, struct mail_action ***last, enum mail_action_kind kind,
+                       const char *text)
 {
     struct mail_action *a = mem_new(s, struct mail_action);
 

@@ -1,14 +1,15 @@
 /*
- * header_checks and friends of an after-filter or plain server: the content filter's engine (engine_checks.h) plugged
- * into cleanup, which knows no tables of that kind. Changes are made as the content passes; only the header field or
- * line that is not complete yet is held.
+ * header_checks and friends of an after-filter or plain server: the content filter's engine (engine_checks.h)
+ * plugged into cleanup, which knows no tables of that kind. Changes are made as the content passes; only the
+ * header field or line that is not complete yet is held.
  */
 #ifndef RUN_DAEMON_DAEMON_CHECKS_H
 #define RUN_DAEMON_DAEMON_CHECKS_H
 
 #include "cleanup.h"
 
-/* Plugs the checks that conf names into cleanup; nothing when there are none or receive_override_options says so. */
+/* Plugs the checks that conf names into cleanup; nothing when there are none or receive_override_options says
+ * so. */
 struct error *daemon_checks_plug(const void *ctx, const struct conf *conf, struct cleanup *cleanup);
 
 #endif

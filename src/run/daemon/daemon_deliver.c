@@ -1,6 +1,6 @@
 /*
- * The delivery agents: each serves the scheduler on its unix socket, one request at a time a connection. Started by the
- * first request, gone after max_idle without one.
+ * The delivery agents: each serves the scheduler on its unix socket, one request at a time a connection.
+ * Started by the first request, gone after max_idle without one.
  */
 #include "daemon_own.h"
 
@@ -17,7 +17,7 @@ struct delivering {
     struct deliver_agent *agent;
     struct queue *queue;
     const char *service;
-    struct cleanup *cleanup;    /* bounce: where its reports go */
+    struct cleanup *cleanup; /* bounce: where its reports go */
 };
 
 static const struct deliver_agent_ops *const agents[] = {

@@ -1,4 +1,5 @@
-/* See daemon_local.h. Compiled once a worker; permit_sasl_authenticated and the like never match without SASL and TLS. */
+/* See daemon_local.h. Compiled once a worker; permit_sasl_authenticated and the like never match without SASL
+ * and TLS. */
 #include "daemon_local.h"
 
 #include "mem.h"
@@ -20,8 +21,8 @@ struct daemon_local {
     size_t count;
 };
 
-static struct error *parse(struct daemon_local *l, const struct conf *conf, const char *word, const char **rest,
-                           struct step *step)
+static struct error *parse(struct daemon_local *l, const struct conf *conf, const char *word,
+                           const char **rest, struct step *step)
 {
     struct error *e = NULL;
 
@@ -33,8 +34,10 @@ static struct error *parse(struct daemon_local *l, const struct conf *conf, cons
         char *spec = conf_list_next(l, rest);
 
         step->kind = MAP;
-        e = spec ? table_open(spec, conf, &step->map) : error_new(ERROR_CONF, "check_address_map needs a table");
-    } else if (strcasecmp(word, "permit_sasl_authenticated") == 0 || strcasecmp(word, "permit_tls_clientcerts") == 0 ||
+        e = spec ? table_open(spec, conf, &step->map)
+                 : error_new(ERROR_CONF, "check_address_map needs a table");
+    } else if (strcasecmp(word, "permit_sasl_authenticated") == 0 ||
+               strcasecmp(word, "permit_tls_clientcerts") == 0 ||
                strcasecmp(word, "permit_tls_all_clientcerts") == 0) {
         step->kind = NOBODY;
     } else if (strchr(word, ':') != NULL) {

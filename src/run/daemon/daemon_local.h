@@ -1,4 +1,5 @@
-/* local_header_rewrite_clients: whose mail is completed as mail of this site (missing headers, bare names). */
+/* local_header_rewrite_clients: whose mail is completed as mail of this site (missing headers, bare names).
+ */
 #ifndef RUN_DAEMON_DAEMON_LOCAL_H
 #define RUN_DAEMON_DAEMON_LOCAL_H
 

@@ -17,14 +17,15 @@ struct error *daemon_queue_open(const void *ctx, const struct conf *conf, struct
 /* How one connection is served; arg is the worker's own. */
 typedef co_fn void daemon_session(void *arg, void *ctx, struct io_stream *stream, struct mail_client *client);
 /*
- * Accepts and serves until master says stop, or, when idle_ms is not 0, until there was no session for so long.
- * Tells master that the worker is ready. Returns when the loop has ended.
+ * Accepts and serves until master says stop, or, when idle_ms is not 0, until there was no session for so
+ * long. Tells master that the worker is ready. Returns when the loop has ended.
  */
 void daemon_serve(const struct master_worker *w, daemon_session *session, void *arg, uint64_t idle_ms);
 
 /* ---- daemon_profile.c ---- */
 
-/* The profile of an smtpd or filter service, with everything it names open. worker: its id. queue: NULL for a try. */
+/* The profile of an smtpd or filter service, with everything it names open. worker: its id. queue: NULL for a
+ * try. */
 struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
                                   struct queue *queue, struct smtpd_profile *out_r);
 

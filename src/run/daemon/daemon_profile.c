@@ -1,6 +1,7 @@
 /*
  * THE table of profiles: what an SMTP server of the chain is made of. Which one a line of master.cf is, its
- * configuration says: the command `filter`, smtpd with smtpd_proxy_filter, smtpd that takes XFORWARD, or a plain smtpd.
+ * configuration says: the command `filter`, smtpd with smtpd_proxy_filter, smtpd that takes XFORWARD, or a
+ * plain smtpd.
  *
  *     profile          asks                     hands mail to
  *     before-filter    anvil, access            proxy -> smtpd_proxy_filter
@@ -137,8 +138,10 @@ static const struct conf *filter_conf(struct parts *p, const struct conf_service
 static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
 {
     const char *nexthop = conf_text(p->conf, "filter_nexthop");
-    struct scan_outlets outlets = {
-        .next = nexthop[0] ? to_proxy : to_cleanup, .elsewhere = to_elsewhere, .quarantine = to_cleanup, .arg = p};
+    struct scan_outlets outlets = {.next = nexthop[0] ? to_proxy : to_cleanup,
+                                   .elsewhere = to_elsewhere,
+                                   .quarantine = to_cleanup,
+                                   .arg = p};
     struct error *e = add_access(p, false);
 
     out->name = "content filter";
@@ -154,7 +157,7 @@ static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
 
 static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, bool is_after_filter)
 {
-    struct error *e = add_anvil(p); /* the filter is in mynetworks, so it is not counted unless the administrator wants */
+    struct error *e = add_anvil(p); /* does not count the filter, which is in mynetworks, by default */
 
     out->name = is_after_filter ? "after-filter" : "plain";
     out->adds_received = true;

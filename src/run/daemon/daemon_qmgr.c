@@ -1,6 +1,6 @@
 /*
- * qmgr: the scheduler of the queue, one for all. It keeps to no connection of strangers, so it ends at every order:
- * what agents are delivering now they finish and mark by themselves.
+ * qmgr: the scheduler of the queue, one for all. It keeps to no connection of strangers, so it ends at every
+ * order: what agents are delivering now they finish and mark by themselves.
  */
 #include "daemon_own.h"
 

@@ -1,8 +1,9 @@
 /*
  * The frame of every worker that serves connections: the loop, orders from master, the end.
  *
- * Drain: the listeners close, sessions go on to their own end. Stop: sessions are cancelled, which each of them takes
- * at a point where nothing that was promised is lost; after MASTER_STOP_MS the worker ends whatever they do.
+ * Drain: the listeners close, sessions go on to their own end. Stop: sessions are cancelled, which each of
+ * them takes at a point where nothing that was promised is lost; after MASTER_STOP_MS the worker ends
+ * whatever they do.
  */
 #include "daemon_own.h"
 
@@ -25,8 +26,9 @@ void daemon_begin(const struct master_worker *w)
 
 struct error *daemon_queue_open(const void *ctx, const struct conf *conf, struct queue **queue_r)
 {
-    return queue_open(ctx, &(struct queue_conf){.directory = conf_text(conf, "queue_directory"),
-                                                .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth")},
+    return queue_open(ctx,
+                      &(struct queue_conf){.directory = conf_text(conf, "queue_directory"),
+                                           .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth")},
                       queue_r);
 }
 
@@ -115,10 +117,18 @@ void daemon_serve(const struct master_worker *w, daemon_session *session, void *
     const struct conf_service *service = w->service;
     void *limit_arg = (void *)(uintptr_t)w;
 
-    s.listen = listen_start(NULL, &(struct listen_conf){
-        .name = service->command, .fds = w->listeners, .fd_count = w->listener_count,
-        .lookup_names = conf_bool(service->conf, "smtpd_peername_lookup"), .session = session, .arg = arg,
-        .limit = {.try_take = try_take, .give = give, .wait = wait_for_place, .reached = reached, .arg = limit_arg}});
+    s.listen = listen_start(
+        NULL, &(struct listen_conf){.name = service->command,
+                                    .fds = w->listeners,
+                                    .fd_count = w->listener_count,
+                                    .lookup_names = conf_bool(service->conf, "smtpd_peername_lookup"),
+                                    .session = session,
+                                    .arg = arg,
+                                    .limit = {.try_take = try_take,
+                                              .give = give,
+                                              .wait = wait_for_place,
+                                              .reached = reached,
+                                              .arg = limit_arg}});
     co_spawn(obey, &s, "orders");
     if (idle_ms > 0)
         co_spawn(watch_idle, &s, "idle");

@@ -1,8 +1,8 @@
 /*
  * The master process: start, the loop, reload, stop. See master.h.
  *
- * No event loop of libuv here: master waits in poll(2) for signals, for what workers say, and for connections to
- * services that have no worker yet.
+ * No event loop of libuv here: master waits in poll(2) for signals, for what workers say, and for connections
+ * to services that have no worker yet.
  */
 #include "master_private.h"
 
@@ -158,8 +158,8 @@ static void take_signals(struct master *m)
 
 struct watch {
     struct pollfd *at;
-    void **what;            /* the master_proc or master_service behind each */
-    nfds_t n, procs;        /* signals first, then processes, then services */
+    void **what;     /* the master_proc or master_service behind each */
+    nfds_t n, procs; /* signals first, then processes, then services */
 };
 
 static void watch_add(struct watch *w, void *ctx, int fd, void *what)

@@ -1,10 +1,10 @@
 /* Throttle arithmetic. */
 #include "master_backoff.h"
 
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 
 enum { THROTTLE = 60000 };
 

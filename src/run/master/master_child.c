@@ -1,9 +1,9 @@
 /*
  * A worker's first moments and its end of the control channel.
  *
- * The child forgets every descriptor that is master's or another service's, becomes mail_owner for good, and may gain
- * nothing by running a set-uid program. SIGTERM from a stranger's hand means drain, as if master had gone; a second
- * one ends the worker.
+ * The child forgets every descriptor that is master's or another service's, becomes mail_owner for good, and
+ * may gain nothing by running a set-uid program. SIGTERM from a stranger's hand means drain, as if master had
+ * gone; a second one ends the worker.
  */
 #include "master_private.h"
 
@@ -89,10 +89,15 @@ static int *own_listeners(const struct master_service *s)
 
 _Noreturn void master_child_run(struct master *m, struct master_service *s, unsigned id, int control)
 {
-    struct master_worker w = {
-        .service = s->conf, .services = m->services_conf, .id = id, .listener_count = s->listener_count,
-        .quota = s->quota, .control = control, .listeners = own_listeners(s)};
-    char *title = mem_printf(NULL, "sp-%s", s->conf->command), *tag = mem_printf(NULL, "%s/%s", conf_text(s->conf->conf, "syslog_name"), s->conf->command);
+    struct master_worker w = {.service = s->conf,
+                              .services = m->services_conf,
+                              .id = id,
+                              .listener_count = s->listener_count,
+                              .quota = s->quota,
+                              .control = control,
+                              .listeners = own_listeners(s)};
+    char *title = mem_printf(NULL, "sp-%s", s->conf->command),
+         *tag = mem_printf(NULL, "%s/%s", conf_text(s->conf->conf, "syslog_name"), s->conf->command);
     struct error *e;
 
     forget_others(m, s);

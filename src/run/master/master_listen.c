@@ -1,8 +1,10 @@
 /*
- * From a service's name to open sockets: inet_interfaces, inet_protocols, host names, ports by name, unix paths.
+ * From a service's name to open sockets: inet_interfaces, inet_protocols, host names, ports by name, unix
+ * paths.
  *
- * Runs in master alone, before or between forks, so resolving may block. An address that is taken is tried again for a
- * while: after a master was killed, its workers close their listeners within moments, and the new one must start.
+ * Runs in master alone, before or between forks, so resolving may block. An address that is taken is tried
+ * again for a while: after a master was killed, its workers close their listeners within moments, and the new
+ * one must start.
  */
 #include "master_private.h"
 
@@ -60,7 +62,8 @@ static bool same_address(const struct io_address *a, const struct io_address *b)
 
 static void add(struct found *f, const struct io_address *a)
 {
-    if ((a->sa.ss_family == AF_INET && !f->v4) || (a->sa.ss_family == AF_INET6 && !f->v6) || f->n == ADDRESS_LIMIT)
+    if ((a->sa.ss_family == AF_INET && !f->v4) || (a->sa.ss_family == AF_INET6 && !f->v6) ||
+        f->n == ADDRESS_LIMIT)
         return;
     for (size_t i = 0; i < f->n; i++)
         if (same_address(&f->at[i], a))
@@ -134,7 +137,8 @@ static struct error *find_port(const char *name, unsigned *port_r)
     static const struct {
         const char *name;
         unsigned port;
-    } ours[] = {{"smtp", 25}, {"submission", 587}, {"submissions", 465}, {"smtps", 465}, {"urd", 465}, {"lmtp", 24}};
+    } ours[] = {{"smtp", 25},   {"submission", 587}, {"submissions", 465},
+                {"smtps", 465}, {"urd", 465},        {"lmtp", 24}};
     const struct servent *found;
     uint64_t number;
 
@@ -199,8 +203,8 @@ static void pause_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
-struct master_listener *master_listener_get(struct master *m, const struct io_address *address, const char *text,
-                                            struct error **error_r)
+struct master_listener *master_listener_get(struct master *m, const struct io_address *address,
+                                            const char *text, struct error **error_r)
 {
     uint64_t until = clock_ms() + TAKEN_MS;
     struct master_listener *l;
@@ -209,7 +213,8 @@ struct master_listener *master_listener_get(struct master *m, const struct io_ad
     for (l = m->listeners; l != NULL; l = l->next)
         if (same_address(&l->address, address))
             return l;
-    while ((fd = io_listen(address, BACKLOG, error_r)) < 0 && (*error_r)->code == EADDRINUSE && clock_ms() < until) {
+    while ((fd = io_listen(address, BACKLOG, error_r)) < 0 && (*error_r)->code == EADDRINUSE &&
+           clock_ms() < until) {
         error_free(error_r);
         pause_ms(TAKEN_STEP_MS);
     }
@@ -267,7 +272,8 @@ static struct error *listen_unix(struct master *m, const void *ctx, const struct
     return e ? e : listen_one(m, &address, path, &(*at_r)[0]);
 }
 
-/* A host without IPv6 still has "all" protocols: its v6 addresses are left out as long as another one is there. */
+/* A host without IPv6 still has "all" protocols: its v6 addresses are left out as long as another one is
+ * there. */
 static bool is_missing_family(const struct io_address *a, const struct error *e, size_t others)
 {
     return a->sa.ss_family == AF_INET6 && others > 0 && (e->code == EADDRNOTAVAIL || e->code == EAFNOSUPPORT);
@@ -281,8 +287,8 @@ struct error *master_listeners_of(struct master *m, const void *ctx, const struc
     size_t n;
 
     if (conf->type != CONF_INET)
-        return error_prepend(listen_unix(m, ctx, conf, at_r, n_r), "%s:%u: service %s", conf->file, conf->line,
-                             conf->name);
+        return error_prepend(listen_unix(m, ctx, conf, at_r, n_r), "%s:%u: service %s", conf->file,
+                             conf->line, conf->name);
     e = master_addresses(ctx, conf, &address, &n);
     *at_r = mem_array(ctx, struct master_listener *, n + 1);
     *n_r = 0;

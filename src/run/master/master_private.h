@@ -1,10 +1,10 @@
 /*
  * Inside run/master only: services, listeners, workers, and the files that share them.
  *
- * Listeners are kept by address, apart from services, so that a reload finds the open socket of an address whatever
- * the service over it is called now. Services live across reloads under their type and name; what a reload
- * replaces is the generation (the configuration they point into). A service that was removed stays until its last worker
- * has ended.
+ * Listeners are kept by address, apart from services, so that a reload finds the open socket of an address
+ * whatever the service over it is called now. Services live across reloads under their type and name; what a
+ * reload replaces is the generation (the configuration they point into). A service that was removed stays
+ * until its last worker has ended.
  */
 #ifndef RUN_MASTER_MASTER_PRIVATE_H
 #define RUN_MASTER_MASTER_PRIVATE_H
@@ -21,43 +21,43 @@
 struct master_listener {
     struct master_listener *next;
     struct io_address address;
-    char *text;                     /* "127.0.0.1:25", or the path */
+    char *text; /* "127.0.0.1:25", or the path */
     int fd;
-    bool is_wanted;                 /* by the configuration that is being taken into force */
+    bool is_wanted; /* by the configuration that is being taken into force */
 };
 
 struct master_service {
     struct master_service *next;
-    char *key;                      /* "inet smtp" */
+    char *key; /* "inet smtp" */
     const struct conf_service *conf;
     const struct master_program *program;
     struct master_listener **listeners;
     size_t listener_count;
     struct master_quota *quota;
     struct master_backoff backoff;
-    unsigned generation;            /* of its workers that are to serve */
-    unsigned wanted;                /* workers, for MASTER_POOL */
+    unsigned generation; /* of its workers that are to serve */
+    unsigned wanted;     /* workers, for MASTER_POOL */
     bool is_removed;
-    bool is_draining_old;           /* workers of an older generation serve until a new one is ready */
+    bool is_draining_old; /* workers of an older generation serve until a new one is ready */
 };
 
 struct master_proc {
     struct master_proc *next;
     struct master_service *service;
-    char *name;                     /* for the log, after the service may have gone */
+    char *name; /* for the log, after the service may have gone */
     pid_t pid;
     unsigned id;
     unsigned generation;
     int control;
-    uint64_t ready_ms;              /* clock_ms(); 0: not yet */
+    uint64_t ready_ms; /* clock_ms(); 0: not yet */
     bool is_draining;
-    bool has_told;                  /* why it failed */
+    bool has_told; /* why it failed */
 };
 
 struct master {
     const struct master_options *options;
     char *dir;
-    void *memory;                   /* of the configuration in force */
+    void *memory; /* of the configuration in force */
     struct conf *conf;
     struct conf_services services_conf;
     char *queue_directory;
@@ -65,22 +65,22 @@ struct master {
     struct master_service *services;
     struct master_proc *procs;
     unsigned generation;
-    uid_t uid;                      /* of mail_owner, when started as root */
+    uid_t uid; /* of mail_owner, when started as root */
     gid_t gid;
-    char *owner;                    /* NULL: an ordinary user started us */
-    int signals;                    /* signalfd */
+    char *owner; /* NULL: an ordinary user started us */
+    int signals; /* signalfd */
     int pid_file;
-    int tell;                       /* options' tell_fd until the result was told */
+    int tell; /* options' tell_fd until the result was told */
     bool is_starting;
-    char *failure;                  /* why the start failed */
-    uint64_t stop_ms;               /* when to kill what is left; 0: not stopping */
+    char *failure;    /* why the start failed */
+    uint64_t stop_ms; /* when to kill what is left; 0: not stopping */
 };
 
 /* ---- master_listen.c ---- */
 
 /* The listener for an address, open; NULL and *error_r. */
-struct master_listener *master_listener_get(struct master *m, const struct io_address *address, const char *text,
-                                            struct error **error_r);
+struct master_listener *master_listener_get(struct master *m, const struct io_address *address,
+                                            const char *text, struct error **error_r);
 /* Closes those that the configuration in force does not name. */
 void master_listeners_sweep(struct master *m);
 bool master_address_is_loopback(const struct io_address *a);
@@ -92,8 +92,10 @@ struct error *master_listeners_of(struct master *m, const void *ctx, const struc
 /* ---- master_service.c ---- */
 
 /* Takes what was read into force, all of it or nothing. `memory` becomes m's on success. */
-struct error *master_services_take(struct master *m, void *memory, struct conf *conf, struct conf_services services);
-const struct master_program *master_program_find(const struct master_options *o, const struct conf_service *s);
+struct error *master_services_take(struct master *m, void *memory, struct conf *conf,
+                                   struct conf_services services);
+const struct master_program *master_program_find(const struct master_options *o,
+                                                 const struct conf_service *s);
 /* Starts the workers that are missing and may be started now. Returns when to look again (clock_ms()). */
 uint64_t master_services_fill(struct master *m);
 /* A connection waits on a listener of an on-demand service without a worker. */

@@ -1,8 +1,9 @@
 /*
  * Workers as master sees them: started, heard, told, and collected when they end.
  *
- * A worker that dies gives its session places back and is replaced as master_backoff.h says. A worker that fails before
- * it was ready fails the start of the whole when that is still under way; later, it is tried again.
+ * A worker that dies gives its session places back and is replaced as master_backoff.h says. A worker that
+ * fails before it was ready fails the start of the whole when that is still under way; later, it is tried
+ * again.
  */
 #include "master_private.h"
 
@@ -61,8 +62,12 @@ void master_proc_start(struct master *m, struct master_service *s)
         return;
     }
     p = mem_new(m, struct master_proc);
-    *p = (struct master_proc){
-        .next = m->procs, .service = s, .pid = pid, .id = id, .generation = s->generation, .control = pair[0]};
+    *p = (struct master_proc){.next = m->procs,
+                              .service = s,
+                              .pid = pid,
+                              .id = id,
+                              .generation = s->generation,
+                              .control = pair[0]};
     p->name = mem_printf(p, "%s (service %s)", s->conf->command, s->conf->name);
     m->procs = p;
 }
@@ -111,9 +116,11 @@ static void limit_reached(const struct master_service *s)
         is_public |= !master_address_is_loopback(&s->listeners[i]->address);
     if (!is_public || s->conf->maxproc <= 1)
         return;
-    log_warn("service \"%s\" (%u) has reached its process limit \"%ld\": new clients may experience noticeable delays",
+    log_warn("service \"%s\" (%u) has reached its process limit \"%ld\": new clients may experience "
+             "noticeable delays",
              s->conf->name, io_address_port(&s->listeners[0]->address), s->conf->maxproc);
-    log_warn("to avoid this condition, increase the process count in master.cf or reduce the service time per client");
+    log_warn("to avoid this condition, increase the process count in master.cf or reduce the service time "
+             "per client");
 }
 
 static void obey_news(struct master *m, struct master_proc *p, const char *news)
@@ -181,7 +188,8 @@ static void settle(struct master *m, struct master_proc *p, int status)
     wait = master_backoff_failed(&s->backoff, now, lived, is_killed,
                                  conf_time_ms(s->conf->conf, "service_throttle_time"));
     if (wait > 0)
-        log_warn("service \"%s\": a new worker starts in %u s -- throttling", s->conf->name, (unsigned)(wait / 1000));
+        log_warn("service \"%s\": a new worker starts in %u s -- throttling", s->conf->name,
+                 (unsigned)(wait / 1000));
 }
 
 static void collect(struct master *m, pid_t pid, int status)

@@ -15,14 +15,14 @@
 
 struct page {
     atomic_uint limit;
-    atomic_uint waiting;            /* workers in master_quota_wait; too high after a kill, which only costs a wake */
+    atomic_uint waiting; /* workers in master_quota_wait; too high after a kill, which only costs a wake */
     atomic_uint_fast64_t warned_ms; /* 0: never */
     atomic_uint used[MASTER_WORKERS];
 };
 
 struct master_quota {
     struct page *page;
-    int wake;                       /* eventfd, counts as a semaphore: one place, one waiter */
+    int wake; /* eventfd, counts as a semaphore: one place, one waiter */
 };
 
 static int quota_free(struct master_quota *q)
@@ -75,7 +75,8 @@ unsigned master_quota_used_by(const struct master_quota *q, unsigned worker)
     return atomic_load(&q->page->used[worker]);
 }
 
-/* Counted first, compared after: of two that take at once each sees the other, so the sum never passes the limit. */
+/* Counted first, compared after: of two that take at once each sees the other, so the sum never passes the
+ * limit. */
 bool master_quota_try(struct master_quota *q, unsigned worker)
 {
     unsigned limit = master_quota_limit(q);

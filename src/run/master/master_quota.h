@@ -1,9 +1,10 @@
 /*
  * The sessions of one service, counted over all its workers in shared memory.
  *
- * Each worker owns one counter, and the sum of all is compared with the limit; so nothing is lost when a worker dies
- * between two instructions: master clears its counter, and there is no other state to repair. Two workers that take the
- * last place in the same instant may both be told to wait; they try again within MASTER_QUOTA_RETRY_MS.
+ * Each worker owns one counter, and the sum of all is compared with the limit; so nothing is lost when a
+ * worker dies between two instructions: master clears its counter, and there is no other state to repair. Two
+ * workers that take the last place in the same instant may both be told to wait; they try again within
+ * MASTER_QUOTA_RETRY_MS.
  */
 #ifndef RUN_MASTER_MASTER_QUOTA_H
 #define RUN_MASTER_MASTER_QUOTA_H
@@ -19,7 +20,7 @@ struct master_quota;
 
 /* Before any fork. Freed with talloc_free. */
 struct master_quota *master_quota_new(const void *ctx);
-void master_quota_set_limit(struct master_quota *q, unsigned limit);    /* 0: none */
+void master_quota_set_limit(struct master_quota *q, unsigned limit); /* 0: none */
 unsigned master_quota_limit(const struct master_quota *q);
 unsigned master_quota_used(const struct master_quota *q);
 unsigned master_quota_used_by(const struct master_quota *q, unsigned worker);

@@ -3,12 +3,12 @@
 #include "master_quota.h"
 #include "mem.h"
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
 #include <cmocka.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -106,7 +106,7 @@ static void wait_for_place(void *arg)
 
 static void give_place(void *arg)
 {
-    co_yield();
+    co_yield ();
     master_quota_give(arg, 0);
 }
 

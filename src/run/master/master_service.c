@@ -1,6 +1,6 @@
 /*
- * Services across generations: taking a configuration into force, keeping each service's workers at their number,
- * letting the old ones go only when new ones answer.
+ * Services across generations: taking a configuration into force, keeping each service's workers at their
+ * number, letting the old ones go only when new ones answer.
  */
 #include "master_private.h"
 
@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { POOL_TOTAL = 96 };   /* pool workers of all services; twice that while a reload is under way */
+enum { POOL_TOTAL = 96 }; /* pool workers of all services; twice that while a reload is under way */
 
 const struct master_program *master_program_find(const struct master_options *o, const struct conf_service *s)
 {
@@ -47,15 +47,16 @@ static bool wants_listeners(const struct master_program *p)
     return p->kind != MASTER_SINGLE;
 }
 
-static struct error *make_plans(struct master *m, void *memory, struct conf_services services, struct plan *plans,
-                                size_t *n_r)
+static struct error *make_plans(struct master *m, void *memory, struct conf_services services,
+                                struct plan *plans, size_t *n_r)
 {
     struct error *e = NULL;
 
     for (size_t i = 0; e == NULL && i < services.n; i++) {
         struct plan *p = &plans[*n_r];
 
-        *p = (struct plan){.conf = &services.at[i], .program = master_program_find(m->options, &services.at[i])};
+        *p = (struct plan){.conf = &services.at[i],
+                           .program = master_program_find(m->options, &services.at[i])};
         if (p->program == NULL)
             continue;
         if (wants_listeners(p->program))
@@ -130,7 +131,8 @@ static void drain_old(struct master *m)
             master_proc_drain(p);
 }
 
-struct error *master_services_take(struct master *m, void *memory, struct conf *conf, struct conf_services services)
+struct error *master_services_take(struct master *m, void *memory, struct conf *conf,
+                                   struct conf_services services)
 {
     struct plan *plans = mem_array(memory, struct plan, services.n + 1);
     size_t n = 0;

@@ -1,9 +1,9 @@
 /*
  * What must be there before the first worker: the owner, folders, descriptors, the log, the pid file.
  *
- * Folders are made only when missing, and only those are given to mail_owner: what an administrator made stays as
- * it is. The pid file is locked with fcntl, whose locks are not inherited: workers that outlive a killed master do
- * not hold it.
+ * Folders are made only when missing, and only those are given to mail_owner: what an administrator made
+ * stays as it is. The pid file is locked with fcntl, whose locks are not inherited: workers that outlive a
+ * killed master do not hold it.
  */
 #include "master_private.h"
 
@@ -24,8 +24,11 @@ struct error *master_setup_owner(struct master *m, const struct conf *conf)
         return NULL;
     pw = getpwnam(name);
     if (pw == NULL)
-        return error_new(ERROR_CONF, "mail_owner = %s: no such user; make one (adduser --system --group --no-create-home %s) "
-                         "or name another", name, name);
+        return error_new(
+            ERROR_CONF,
+            "mail_owner = %s: no such user; make one (adduser --system --group --no-create-home %s) "
+            "or name another",
+            name, name);
     if (pw->pw_uid == 0)
         return error_new(ERROR_CONF, "mail_owner = %s: must not be the superuser", name);
     m->owner = mem_strdup(m, name);
@@ -77,9 +80,9 @@ struct error *master_setup_folders(const struct master *m, const struct conf *co
         mode_t mode;
         bool for_owner;
     } folders[] = {
-        {"pid", 0755, false},     {"private", 0700, true}, {"public", 0710, true},  {"incoming", 0700, true},
-        {"active", 0700, true},   {"deferred", 0700, true}, {"hold", 0700, true},   {"corrupt", 0700, true},
-        {"defer", 0700, true},    {"bounce", 0700, true},
+        {"pid", 0755, false},   {"private", 0700, true},  {"public", 0710, true}, {"incoming", 0700, true},
+        {"active", 0700, true}, {"deferred", 0700, true}, {"hold", 0700, true},   {"corrupt", 0700, true},
+        {"defer", 0700, true},  {"bounce", 0700, true},
     };
     const char *queue = conf_text(conf, "queue_directory"), *data = conf_text(conf, "data_directory");
     struct error *e = make_parents(m, queue);
@@ -99,8 +102,8 @@ struct error *master_setup_folders(const struct master *m, const struct conf *co
 
 /* ---- log ---- */
 
-/* The file is mail_owner's, so that workers can open it anew after it was moved away; a file that is there keeps its
- * owner, and a symbolic link is not followed to make one. */
+/* The file is mail_owner's, so that workers can open it anew after it was moved away; a file that is there
+ * keeps its owner, and a symbolic link is not followed to make one. */
 static struct error *make_log(const struct master *m, const char *path)
 {
     struct error *e = make_parents(m, path);
@@ -165,8 +168,8 @@ struct error *master_pid_lock(struct master *m)
     return NULL;
 }
 
-/* Asks the lock, not the text: a pid in a stale file may be anybody's by now. Never called by master itself while it
- * holds the lock, since closing any descriptor of the file would give the lock away. */
+/* Asks the lock, not the text: a pid in a stale file may be anybody's by now. Never called by master itself
+ * while it holds the lock, since closing any descriptor of the file would give the lock away. */
 pid_t master_pid(const char *queue_directory)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

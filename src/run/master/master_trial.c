@@ -1,6 +1,7 @@
 /*
- * A trial of a configuration: a child opens what the workers of every service would open, and says what is wrong. So a
- * reload is refused as a whole, before any worker was told to go; and master itself never opens a table.
+ * A trial of a configuration: a child opens what the workers of every service would open, and says what is
+ * wrong. So a reload is refused as a whole, before any worker was told to go; and master itself never opens a
+ * table.
  */
 #include "master_private.h"
 

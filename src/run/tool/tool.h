@@ -1,7 +1,8 @@
 /*
  * The sallyport command: one file for each subcommand, told apart in tool_main.c.
  *
- * Exit codes are those of sysexits.h where one fits: 64 usage, 78 configuration, 69 not running; 1 for a plain "no".
+ * Exit codes are those of sysexits.h where one fits: 64 usage, 78 configuration, 69 not running; 1 for a
+ * plain "no".
  */
 #ifndef RUN_TOOL_TOOL_H
 #define RUN_TOOL_TOOL_H
@@ -14,8 +15,8 @@
 #define TOOL_CONFIG_DIRECTORY "/etc/postfix"
 
 struct tool {
-    const char *dir;        /* absolute */
-    int argc;               /* of the subcommand, argv[0] is its name */
+    const char *dir; /* absolute */
+    int argc;        /* of the subcommand, argv[0] is its name */
     char **argv;
     void *memory;
 };
@@ -30,8 +31,8 @@ int tool_config(struct tool *t);
 int tool_queue(struct tool *t);
 int tool_map(struct tool *t);
 
-/* Reads the whole configuration. When it has errors: prints them to standard error and returns NULL. services_r may be
- * NULL. */
+/* Reads the whole configuration. When it has errors: prints them to standard error and returns NULL.
+ * services_r may be NULL. */
 struct conf *tool_conf(struct tool *t, struct conf_services *services_r);
 /* Would its services work? Prints what is in their way. */
 bool tool_try(struct tool *t, const struct conf_services *services);

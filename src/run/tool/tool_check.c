@@ -37,7 +37,8 @@ static bool is_known(const struct conf_faults *faults, const char *text)
     return false;
 }
 
-/* Tables, restriction lists, engines: found by opening them. What several services stumble over is told once. */
+/* Tables, restriction lists, engines: found by opening them. What several services stumble over is told once.
+ */
 static void try_services(const struct conf_services *services, struct conf_faults *faults)
 {
     for (size_t i = 0; i < services->n; i++) {

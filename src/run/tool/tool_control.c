@@ -130,8 +130,9 @@ static int probe(struct tool *t, const struct conf_services *services)
             return tool_fail_error(&e);
         for (size_t k = 0; k < n; k++)
             if (!is_answered(&at[k]) && (at[k].sa.ss_family != AF_INET6 || n == 1))
-                return tool_fail(EX_UNAVAILABLE, "%s:%u: service %s does not answer on port %u; its log says more",
-                                 s->file, s->line, s->name, io_address_port(&at[k]));
+                return tool_fail(EX_UNAVAILABLE,
+                                 "%s:%u: service %s does not answer on port %u; its log says more", s->file,
+                                 s->line, s->name, io_address_port(&at[k]));
     }
     return 0;
 }
@@ -157,7 +158,8 @@ int tool_start(struct tool *t)
     close(pair[0]);
     if (strcmp(result, "ok") == 0)
         return probe(t, &services);
-    return tool_fail(1, "not started: %s", result[0] ? result : "master ended without a word; its log says more");
+    return tool_fail(1, "not started: %s",
+                     result[0] ? result : "master ended without a word; its log says more");
 }
 
 /* ---- stop, reload, status ---- */
@@ -167,7 +169,8 @@ static int not_running(void)
     return tool_fail(1, "the mail system is not running");
 }
 
-/* Its queue folder is all that is needed, so a configuration that has become bad does not keep it from being ended. */
+/* Its queue folder is all that is needed, so a configuration that has become bad does not keep it from being
+ * ended. */
 static const struct conf *conf_to_end(struct tool *t)
 {
     struct conf_faults faults = {.ctx = t->memory};

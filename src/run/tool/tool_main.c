@@ -25,11 +25,13 @@ static const struct command {
     {"reload", tool_reload, "", "take the configuration into force anew; no connection is refused"},
     {"status", tool_status, "", "say whether it runs"},
     {"check", tool_check, "", "report every fault of the configuration with file and line"},
-    {"config", tool_config, "[-d | -n] [-x] [NAME...]", "print parameters: all, -d defaults, -n those set; -x expanded"},
+    {"config", tool_config, "[-d | -n] [-x] [NAME...]",
+     "print parameters: all, -d defaults, -n those set; -x expanded"},
     {"queue", tool_queue,
      "list [--json] | count | show ID | flush [ID...] | hold|release|requeue|delete ID...|ALL [QUEUE]",
      "look at the mail queue and change it"},
-    {"map", tool_map, "TYPE:FILE | -q KEY TYPE:NAME", "build a lookup table from its source; -q: look a key up"},
+    {"map", tool_map, "TYPE:FILE | -q KEY TYPE:NAME",
+     "build a lookup table from its source; -q: look a key up"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

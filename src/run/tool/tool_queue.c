@@ -1,15 +1,15 @@
 /*
  * sallyport queue: list, count, show, flush, hold, release, requeue, delete.
  *
- * Runs while the scheduler runs: a message may move between being found and being changed, so each change looks for it
- * again. As root it becomes mail_owner first, so that what it writes is the mail system's.
+ * Runs while the scheduler runs: a message may move between being found and being changed, so each change
+ * looks for it again. As root it becomes mail_owner first, so that what it writes is the mail system's.
  */
+#include "tool_queue.h"
 #include "clock.h"
 #include "log.h"
 #include "master.h"
 #include "mem.h"
 #include "tool.h"
-#include "tool_queue.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -28,7 +28,7 @@ struct asked {
     bool json;
     size_t done, missing;
     uint64_t bytes;
-    enum queue_place only;      /* for ALL: one queue; QUEUE_PLACES: each that the operation works on */
+    enum queue_place only; /* for ALL: one queue; QUEUE_PLACES: each that the operation works on */
 };
 
 /* ---- opening ---- */
@@ -60,8 +60,9 @@ static struct error *open_queue(struct tool *t, const struct conf *conf, struct 
         return e;
     if (stat(incoming, &st) != 0)
         return error_errno(errno, "no queue here: %s", incoming);
-    return queue_open(t->memory, &(struct queue_conf){.directory = directory,
-                                                      .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth")},
+    return queue_open(t->memory,
+                      &(struct queue_conf){.directory = directory,
+                                           .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth")},
                       queue_r);
 }
 
@@ -81,7 +82,8 @@ static void open_log(const struct conf *conf)
 /* ---- reading ---- */
 
 /* False: it is not there (any more), or cannot be read (said). */
-static bool read_message(struct asked *a, const char *id, bool lock, void *ctx, struct tool_message *m, int *fd_r)
+static bool read_message(struct asked *a, const char *id, bool lock, void *ctx, struct tool_message *m,
+                         int *fd_r)
 {
     struct error *e = error_new(ERROR_PERM, "%.40s: not in the queue", id);
 
@@ -229,7 +231,8 @@ static bool finish(struct asked *a, const char *id, struct error *e, const char 
     return false;
 }
 
-static bool move_one(struct asked *a, enum queue_place from, enum queue_place to, const char *id, const char *what)
+static bool move_one(struct asked *a, enum queue_place from, enum queue_place to, const char *id,
+                     const char *what)
 {
     return finish(a, id, queue_message_move(a->queue, id, from, to, 0), what);
 }
@@ -268,7 +271,8 @@ static void only_open_rcpts(struct queue_envelope *e)
     e->rcpt_count = n;
 }
 
-static co_fn struct error *copy_message(struct asked *a, void *ctx, struct tool_message *m, int fd, char new_id[])
+static co_fn struct error *copy_message(struct asked *a, void *ctx, struct tool_message *m, int fd,
+                                        char new_id[])
 {
     uint64_t at = m->envelope->content_offset, end = at + m->envelope->content_size;
     struct queue_writer *w = queue_writer_new(ctx, a->queue);
@@ -283,7 +287,8 @@ static co_fn struct error *copy_message(struct asked *a, void *ctx, struct tool_
     while (e == NULL && at < end) {
         ssize_t n = pread(fd, piece, end - at < 65536 ? (size_t)(end - at) : 65536, (off_t)at);
 
-        e = n <= 0 ? error_errno(n < 0 ? errno : EIO, "read %s", m->id) : queue_writer_content(w, bytes(piece, (size_t)n));
+        e = n <= 0 ? error_errno(n < 0 ? errno : EIO, "read %s", m->id)
+                   : queue_writer_content(w, bytes(piece, (size_t)n));
         at += n > 0 ? (uint64_t)n : 0;
     }
     if (e == NULL)
@@ -321,14 +326,14 @@ static bool requeue_one(struct asked *a, enum queue_place place, const char *id)
 static const struct operation {
     const char *name;
     bool (*work)(struct asked *a, enum queue_place place, const char *id);
-    unsigned places;            /* that ALL means */
+    unsigned places; /* that ALL means */
     const char *summary;
-    char notify;                /* tells the scheduler; 0: nothing */
+    char notify; /* tells the scheduler; 0: nothing */
 } operations[] = {
     {"hold", hold_one, 1 << QUEUE_INCOMING | 1 << QUEUE_ACTIVE | 1 << QUEUE_DEFERRED, "Placed on hold", 0},
     {"release", release_one, 1 << QUEUE_HOLD, "Released from hold", 'I'},
-    {"requeue", requeue_one, 1 << QUEUE_INCOMING | 1 << QUEUE_ACTIVE | 1 << QUEUE_DEFERRED | 1 << QUEUE_HOLD, "Requeued",
-     'I'},
+    {"requeue", requeue_one, 1 << QUEUE_INCOMING | 1 << QUEUE_ACTIVE | 1 << QUEUE_DEFERRED | 1 << QUEUE_HOLD,
+     "Requeued", 'I'},
     {"delete", delete_one, (1 << QUEUE_PLACES) - 1, "Deleted", 0},
     {"flush", flush_one, 1 << QUEUE_DEFERRED, "To be tried now", 'I'},
 };

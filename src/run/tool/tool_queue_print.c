@@ -1,8 +1,8 @@
 /*
  * What `sallyport queue` prints. See tool_queue.h.
  *
- * Addresses and reasons came from strangers: control characters never reach the terminal, and what is no UTF-8 never
- * reaches JSON.
+ * Addresses and reasons came from strangers: control characters never reach the terminal, and what is no
+ * UTF-8 never reaches JSON.
  */
 #include "tool_queue.h"
 
@@ -43,13 +43,17 @@ static void print_clean(const char *text)
 
 void tool_print_header(void)
 {
-    printf("%-17s %8s %-19s %s\n", "-Queue ID-", "--Size--", "---Arrival Time----", "--Sender/Recipient------");
+    printf("%-17s %8s %-19s %s\n", "-Queue ID-", "--Size--", "---Arrival Time----",
+           "--Sender/Recipient------");
 }
 
 void tool_print_message(const struct tool_message *m)
 {
     time_t arrived = (time_t)(m->envelope->arrived_us / 1000000);
-    char mark = m->place == QUEUE_ACTIVE ? '*' : m->place == QUEUE_HOLD ? '!' : ' ', when[32], id[MAIL_ID_SIZE + 1];
+    char mark = m->place == QUEUE_ACTIVE ? '*'
+                : m->place == QUEUE_HOLD ? '!'
+                                         : ' ',
+         when[32], id[MAIL_ID_SIZE + 1];
 
     strftime(when, sizeof(when), "%a %b %e %H:%M:%S", localtime(&arrived));
     snprintf(id, sizeof(id), "%s%c", m->id, mark);
@@ -123,10 +127,11 @@ static json_t *recipients_of(const struct tool_message *m)
 
 void tool_print_json(const struct tool_message *m)
 {
-    json_t *line = json_pack("{s:s, s:s, s:I, s:I, s:b, s:o, s:o}", "queue_name", queue_place_name(m->place),
-                             "queue_id", m->id, "arrival_time", (json_int_t)(m->envelope->arrived_us / 1000000),
-                             "message_size", (json_int_t)m->envelope->content_size, "forced_expire", 0, "sender",
-                             text_of(sender_of(m)), "recipients", recipients_of(m));
+    json_t *line =
+        json_pack("{s:s, s:s, s:I, s:I, s:b, s:o, s:o}", "queue_name", queue_place_name(m->place), "queue_id",
+                  m->id, "arrival_time", (json_int_t)(m->envelope->arrived_us / 1000000), "message_size",
+                  (json_int_t)m->envelope->content_size, "forced_expire", 0, "sender", text_of(sender_of(m)),
+                  "recipients", recipients_of(m));
 
     json_dumpf(line, stdout, 0);
     putchar('\n');
