@@ -40,6 +40,8 @@ struct queue {
     int defer;
     int notify;                 /* datagram socket; -1: could not be made */
     uint64_t free_bytes, free_until_ms;
+    struct queue_job *waiting;  /* for a batch, queue_commit.c */
+    unsigned batches;           /* under way */
 };
 
 /* ---- queue_dir.c ---- */
