@@ -217,6 +217,8 @@ static void give_failure(struct attempt *t, const struct virtual_job *job)
     case EINTR:
     case EEXIST:
     case ENOENT:
+    case EACCES:
+    case EPERM:
         dsn = "4.2.0";
         break;
     default:

@@ -47,6 +47,7 @@ struct error *qmgr_agent_connect(struct qmgr *q, const void *ctx, const struct c
     struct error *e = io_address_unix(path, &address);
     int tries;
 
+    talloc_free(path);
     if (e != NULL)
         return e;
     for (tries = 0; tries < CONNECT_TRIES; tries++) {
@@ -55,7 +56,6 @@ struct error *qmgr_agent_connect(struct qmgr *q, const void *ctx, const struct c
         if (e == NULL || co_sleep(clock_ms() + CONNECT_PAUSE_MS, "delivery agent") == CO_CANCELLED)
             break;
     }
-    talloc_free(path);
     return error_prepend(e, "connect to private/%s", service->name);
 }
 

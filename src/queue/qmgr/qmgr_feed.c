@@ -79,7 +79,7 @@ static void fill_backlog(struct qmgr *q, int which, const struct scan *s)
     size_t i;
 
     talloc_free(b->ids);
-    b->ids = talloc_size(q, (s->n + 1) * sizeof(*b->ids));
+    b->ids = (void *)mem_bytes(q, (s->n + 1) * sizeof(*b->ids));
     b->n = s->n;
     b->at = 0;
     for (i = 0; i < s->n; i++)
@@ -141,8 +141,10 @@ static co_fn bool feed_place(struct feed *f, int which)
     for (turn = 0; turn < TURN && b->at < b->n && qmgr_has_room(q); turn++) {
         taken = qmgr_message_take(q, places[which], b->ids[b->at++]);
         f->had_luck[which] = f->had_luck[which] || taken == QMGR_TAKEN;
-        if (taken == QMGR_LATER && f->look_again == 0)
+        if ((taken == QMGR_LATER || taken == QMGR_TROUBLE) && f->look_again == 0)
             f->look_again = clock_ms() + LATER_MS;
+        if (taken == QMGR_TROUBLE)
+            b->at = b->n;   /* the others would fare no better now */
     }
     if (b->at == b->n && f->is_cut[which] && f->had_luck[which]) {
         f->is_cut[which] = false;

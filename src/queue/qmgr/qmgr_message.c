@@ -21,9 +21,14 @@ static void set_aside(struct qmgr *q, enum queue_place place, const char *id, co
         log_report(&e);
 }
 
+static bool is_trouble(int code)
+{
+    return code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == EROFS || code == EIO;
+}
+
 static enum qmgr_taken take_failed(struct qmgr *q, enum queue_place place, const char *id, struct error *e)
 {
-    enum qmgr_taken taken = QMGR_LATER;
+    enum qmgr_taken taken = is_trouble(e->code) ? QMGR_TROUBLE : QMGR_LATER;
 
     if (e->code == ENOENT)
         taken = QMGR_NOT_THERE;

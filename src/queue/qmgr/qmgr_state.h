@@ -128,8 +128,9 @@ co_fn void qmgr_feed(struct qmgr *q);
 
 /* ---- qmgr_message.c: one message ---- */
 
-enum qmgr_taken { QMGR_TAKEN, QMGR_NOT_THERE, QMGR_LATER };
-/* Moves it to active, reads it, and starts its way. LATER: locked or known already, look again soon. */
+enum qmgr_taken { QMGR_TAKEN, QMGR_NOT_THERE, QMGR_LATER, QMGR_TROUBLE };
+/* Moves it to active, reads it, and starts its way. LATER: locked or known already, look again soon. TROUBLE: with the
+ * disk or with descriptors, not with this file. */
 enum qmgr_taken qmgr_message_take(struct qmgr *q, enum queue_place place, const char *id);
 /* What became of one recipient (copied). The last one finishes the message. */
 void qmgr_message_settle(struct qmgr_message *m, size_t at, const struct deliver_result *result);
