@@ -4,12 +4,13 @@
 #include "log.h"
 #include "mem.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 /* ---- names ---- */
 

@@ -1,10 +1,11 @@
 /* Throttle arithmetic. */
 #include "master_backoff.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 enum { THROTTLE = 60000 };
 

@@ -3,7 +3,6 @@
 #include "master_quota.h"
 #include "mem.h"
 
-#include <cmocka.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +11,8 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static void test_limit(void **state)
 {
