@@ -14,7 +14,7 @@
 
 #include <errno.h>
 
-enum { KEY_LIMIT = 4096, LOOK_EVERY_MS = 1000 };
+enum { KEY_LIMIT = 4096, LOOK_EVERY_MS = 1000, LOOK_AFTER_FAULT_MS = 60000 };
 
 static const struct table_type *const types[] = {
     &table_type_inline,  &table_type_texthash, &table_type_static, &table_type_environ,  &table_type_fail,
@@ -99,7 +99,7 @@ struct error *table_open(const char *spec, const struct conf *conf, struct table
             talloc_free(t);
             return error_prepend(e, "table %s", spec);
         }
-        t->looked_ms = clock_ms();
+        t->look_ms = clock_ms() + LOOK_EVERY_MS;
         HASH_ADD_KEYPTR(hh, tables, t->spec, strlen(t->spec), t);
     }
     *table_r = t;
@@ -127,6 +127,7 @@ void table_refresh(struct table *t)
     if ((e = t->type->open(fresh, t, NULL, &fresh->state)) != NULL) {
         error_prepend(e, "table %s: the old content stays in use", t->spec);
         log_report(&e);
+        t->look_ms = clock_ms() + LOOK_AFTER_FAULT_MS;
     } else {
         talloc_free(t->state);
         t->state = fresh->state;
@@ -154,11 +155,9 @@ bool table_any_has_changed(void)
 
 static void look_at_file(struct table *t)
 {
-    uint64_t now = clock_ms();
-
-    if (!t->type->refreshes || now - t->looked_ms < LOOK_EVERY_MS)
+    if (!t->type->refreshes || clock_ms() < t->look_ms)
         return;
-    t->looked_ms = now;
+    t->look_ms = clock_ms() + LOOK_EVERY_MS;
     if (table_has_changed(t))
         table_refresh(t);
 }

@@ -9,13 +9,20 @@
 #include "table_type.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#ifdef HAVE_DB
+#include <db.h>
+#endif
 
 static char folder[] = "/tmp/table-test-XXXXXX";
 static char logged[4096];
@@ -330,6 +337,25 @@ static void test_lmdb(void **state)
     build_and_read("lmdb");
 }
 
+static void test_lmdb_without_nul(void **state)
+{
+    MDB_val key = {.mv_data = (void *)(uintptr_t) "plain", .mv_size = 5};
+    MDB_val value = {.mv_data = (void *)(uintptr_t) "no nul", .mv_size = 6};
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_open(env, path_of("plain.lmdb"), MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, NULL, 0, &dbi), 0);
+    assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    assert_string_equal(look(must_open("lmdb:@plain"), "PLAIN"), "no nul");
+    assert_string_equal(look(must_open("lmdb:@plain"), "plai"), "-");
+}
+
 static void test_lmdb_long_keys(void **state)
 {
     char text[700];
@@ -358,6 +384,21 @@ static void test_hash(void **state)
 static void test_btree(void **state)
 {
     build_and_read("btree");
+}
+
+/* Files of programs that write no NUL behind key and value. */
+static void test_hash_without_nul(void **state)
+{
+    DB *db;
+    DBT key = {.data = (void *)(uintptr_t) "plain", .size = 5};
+    DBT value = {.data = (void *)(uintptr_t) "no nul", .size = 6};
+
+    assert_int_equal(db_create(&db, NULL, 0), 0);
+    assert_int_equal(db->open(db, NULL, path_of("plain.db"), NULL, DB_HASH, DB_CREATE, 0600), 0);
+    assert_int_equal(db->put(db, NULL, &key, &value, 0), 0);
+    assert_int_equal(db->close(db, 0), 0);
+    assert_string_equal(look(must_open("hash:@plain"), "PLAIN"), "no nul");
+    assert_string_equal(look(must_open("hash:@plain"), "plai"), "-");
 }
 
 /* Debian's postmap, where it is installed or unpacked ($POSTMAP, with $LD_LIBRARY_PATH as it needs). */
@@ -690,6 +731,67 @@ static void test_unix_in_coroutine(void **state)
     assert_true(good);
 }
 
+#ifdef HAVE_DB
+
+/* While postmap holds its lock a lookup waits, and others go on meanwhile. */
+static struct {
+    int fd;
+    bool unlocked, found_after;
+} lock_scene;
+
+static void look_while_locked(void *arg)
+{
+    bool good = strcmp(look(must_open("hash:@locked"), "a"), "b") == 0;
+
+    lock_scene.found_after = good && lock_scene.unlocked;
+}
+
+static void unlock_later(void *arg)
+{
+    co_sleep(clock_ms() + 60, "test");
+    lock_scene.unlocked = flock(lock_scene.fd, LOCK_UN) == 0;
+}
+
+static void test_lookup_waits_for_postmap(void **state)
+{
+    put_file("locked", "a b\n");
+    build("hash:@locked");
+    must_open("hash:@locked");
+    lock_scene.fd = open(path_of("locked.db"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(lock_scene.fd, LOCK_EX), 0);
+    co_init(1);
+    co_spawn(look_while_locked, NULL, "look");
+    co_spawn(unlock_later, NULL, "unlock");
+    co_run();
+    co_deinit();
+    close(lock_scene.fd);
+    assert_true(lock_scene.found_after);
+}
+
+#endif
+
+/* A file that became unreadable is told once, and the old content serves on. */
+static void test_bad_new_file_keeps_the_old(void **state)
+{
+    struct table *t;
+
+    put_file("keep", "a b\n");
+    build("lmdb:@keep");
+    t = must_open("lmdb:@keep");
+    put_file("keep.new", "not a database\n");
+    assert_int_equal(rename(path_of("keep.new"), path_of("keep.lmdb")), 0);
+    clock_skip_ms(2000);
+    log_capture(take_log, NULL);
+    logged[0] = '\0';
+    assert_string_equal(look(t, "a"), "b");
+    assert_non_null(strstr(logged, "the old content stays in use"));
+    logged[0] = '\0';
+    clock_skip_ms(2000);
+    assert_string_equal(look(t, "a"), "b");
+    assert_string_equal(logged, "");
+    log_capture(NULL, NULL);
+}
+
 static int make_folder(void **state)
 {
     return mkdtemp(folder) == NULL;
@@ -714,9 +816,11 @@ int main(void)
         cmocka_unit_test(test_pcre_backtracking_is_bounded),
         cmocka_unit_test(test_lmdb),
         cmocka_unit_test(test_lmdb_long_keys),
+        cmocka_unit_test(test_lmdb_without_nul),
 #ifdef HAVE_DB
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_btree),
+        cmocka_unit_test(test_hash_without_nul),
         cmocka_unit_test(test_files_of_postmap),
 #endif
         cmocka_unit_test(test_text_tables_tell_of_change),
@@ -727,6 +831,10 @@ int main(void)
         cmocka_unit_test(test_name_lists),
         cmocka_unit_test(test_domains),
         cmocka_unit_test(test_unix_in_coroutine),
+        cmocka_unit_test(test_bad_new_file_keeps_the_old),
+#ifdef HAVE_DB
+        cmocka_unit_test(test_lookup_waits_for_postmap),
+#endif
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

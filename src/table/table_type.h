@@ -32,7 +32,7 @@ struct table {
     char *name;             /* without "type:" */
     void *state;            /* the type's own */
     struct table_file file; /* set by open */
-    uint64_t looked_ms;     /* when the file was last compared */
+    uint64_t look_ms;       /* when the file is to be compared next */
     bool is_pattern;        /* only the whole key is asked; from the type, or set by open */
     UT_hash_handle hh;
 };

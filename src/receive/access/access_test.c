@@ -228,6 +228,8 @@ static void test_restrictions_at_rcpt(void **state)
          "450 4.7.0 <a@else.test>: Recipient address rejected: defer_if_reject requested"},
         {"smtpd_client_restrictions=defer_if_reject", NULL, NULL, "a@else.test",
          "554 5.7.1 <a@else.test>: Relay access denied"},
+        {"smtpd_sender_restrictions=defer_if_reject", NULL, NULL, "a@else.test",
+         "554 5.7.1 <a@else.test>: Relay access denied"},
         {"smtpd_client_restrictions=sleep 0, reject", NULL, NULL, NULL,
          "554 5.7.1 <c.sub.test[192.0.2.7]>: Client host rejected: Access denied"},
         {"smtpd_relay_restrictions=permit_mynetworks,reject\nsmtpd_recipient_restrictions=reject",
