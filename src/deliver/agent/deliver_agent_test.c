@@ -1,4 +1,5 @@
-/* deliver/agent: codes and log lines, the wire between scheduler and agent, marks in the queue file, error, discard. */
+/* deliver/agent: codes and log lines, the wire between scheduler and agent, marks in the queue file, error,
+ * discard. */
 #include "clock.h"
 #include "deliver_wire.h"
 #include "log.h"
@@ -59,9 +60,15 @@ static void test_dsn_split(void **state)
     static const struct {
         const char *text, *dsn, *rest;
     } cases[] = {
-        {"5.1.1 no such user", "5.1.1", "no such user"}, {"4.123.456  later", "4.123.456", "later"},
-        {"5.1.1", "5.1.1", ""},      {"5.1 no", NULL, NULL},   {"3.1.1 no", NULL, NULL}, {"5.1.1x no", NULL, NULL},
-        {"", NULL, NULL},            {"5.1.1234 no", NULL, NULL}, {"no 5.1.1", NULL, NULL},
+        {"5.1.1 no such user", "5.1.1", "no such user"},
+        {"4.123.456  later", "4.123.456", "later"},
+        {"5.1.1", "5.1.1", ""},
+        {"5.1 no", NULL, NULL},
+        {"3.1.1 no", NULL, NULL},
+        {"5.1.1x no", NULL, NULL},
+        {"", NULL, NULL},
+        {"5.1.1234 no", NULL, NULL},
+        {"no 5.1.1", NULL, NULL},
     };
     size_t i;
 
@@ -82,11 +89,11 @@ static void test_log_line_and_delays(void **state)
     static const struct {
         uint64_t age_us;
         const char *delay;
-    } cases[] = {{1000, "0"}, {51000, "0.05"}, {501000, "0.5"}, {132000, "0.13"}, {992000, "0.99"}, {1210000, "1.2"},
-                 {2001000, "2"}, {12400000, "12"}, {123456789, "123"}};
+    } cases[] = {{1000, "0"},      {51000, "0.05"}, {501000, "0.5"},  {132000, "0.13"},  {992000, "0.99"},
+                 {1210000, "1.2"}, {2001000, "2"},  {12400000, "12"}, {123456789, "123"}};
     struct queue_rcpt rcpt = {.addr = (char *)"a b@example.com", .orig = (char *)"list@example.com"};
-    struct deliver_result result = {.status = DELIVER_DEFERRED, .dsn = "4.4.1", .text = (char *)"no",
-                                    .relay = (char *)"h[1.2.3.4]:25"};
+    struct deliver_result result = {
+        .status = DELIVER_DEFERRED, .dsn = "4.4.1", .text = (char *)"no", .relay = (char *)"h[1.2.3.4]:25"};
     struct queue_envelope env = {.id = "ABCDEF123456"};
     struct deliver_request request = {.envelope = &env};
     char want[300];
@@ -131,9 +138,12 @@ static void read_result_back(void *arg)
 
 static void test_result_survives_the_wire_cut_anywhere(void **state)
 {
-    struct deliver_result r = {.status = DELIVER_BOUNCED, .dsn = "5.1.1", .relay = (char *)"mx[1.2.3.4]:25",
+    struct deliver_result r = {.status = DELIVER_BOUNCED,
+                               .dsn = "5.1.1",
+                               .relay = (char *)"mx[1.2.3.4]:25",
                                .text = (char *)"host said: 550 \"no\"=100%\nline \xc3\xa4",
-                               .remote = (char *)"mx.example", .is_site = true};
+                               .remote = (char *)"mx.example",
+                               .is_site = true};
     struct wire_case c = {0};
 
     deliver_wire_put_result(&c.wire, 4711, &r);
@@ -146,10 +156,11 @@ static void test_result_survives_the_wire_cut_anywhere(void **state)
 
 static void test_malformed_requests(void **state)
 {
-    static const char *const good[][2] = {{"place", "active"}, {"id", "ABCDEF123456"}, {"transport", "smtp"},
-                                          {"nexthop", ""}, {"active", "5"}, {"recipients", "10 20"}};
-    static const char *const bad[][2] = {{"place", "../x"}, {"id", "../../etc/passwd"}, {"active", "-1"},
-                                         {"recipients", ""}, {"recipients", "1 x"}, {"id", ""}};
+    static const char *const good[][2] = {{"place", "active"},   {"id", "ABCDEF123456"},
+                                          {"transport", "smtp"}, {"nexthop", ""},
+                                          {"active", "5"},       {"recipients", "10 20"}};
+    static const char *const bad[][2] = {{"place", "../x"},  {"id", "../../etc/passwd"}, {"active", "-1"},
+                                         {"recipients", ""}, {"recipients", "1 x"},      {"id", ""}};
     struct deliver_wire_request r;
     size_t i, j;
 
@@ -206,8 +217,8 @@ static void write_message(const char *id, struct queue_envelope **env_r)
     struct queue_rcpt rcpts[3] = {{.addr = (char *)"sent@x", .state = QUEUE_RCPT_TODO},
                                   {.addr = (char *)"deferred@x", .state = QUEUE_RCPT_TODO},
                                   {.addr = (char *)"bounced@x", .state = QUEUE_RCPT_TODO}};
-    struct queue_envelope env = {.sender = (char *)"me@x", .rcpts = rcpts, .rcpt_count = 3,
-                                 .arrived_us = clock_real_us()};
+    struct queue_envelope env = {
+        .sender = (char *)"me@x", .rcpts = rcpts, .rcpt_count = 3, .arrived_us = clock_real_us()};
     struct queue_writer *w = queue_writer_new(ctx, q);
     struct error *e;
     int fd;
@@ -223,11 +234,18 @@ static void write_message(const char *id, struct queue_envelope **env_r)
     close(fd);
 }
 
-static struct error *ask(struct io_stream *s, struct queue_envelope *env, bool soft, struct deliver_result *results)
+static struct error *ask(struct io_stream *s, struct queue_envelope *env, bool soft,
+                         struct deliver_result *results)
 {
     struct queue_rcpt *rcpts[3] = {&env->rcpts[0], &env->rcpts[1], &env->rcpts[2]};
-    struct deliver_request request = {.envelope = env, .fd = -1, .transport = "fake", .nexthop = "x", .rcpts = rcpts,
-                                      .rcpt_count = 3, .active_us = env->arrived_us, .soft_bounce = soft};
+    struct deliver_request request = {.envelope = env,
+                                      .fd = -1,
+                                      .transport = "fake",
+                                      .nexthop = "x",
+                                      .rcpts = rcpts,
+                                      .rcpt_count = 3,
+                                      .active_us = env->arrived_us,
+                                      .soft_bounce = soft};
 
     return deliver_ask(ctx, s, &request, QUEUE_ACTIVE, clock_ms() + 10000, results);
 }

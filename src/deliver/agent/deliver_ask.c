@@ -20,8 +20,8 @@ static struct error *broken(enum io_end end)
     return e;
 }
 
-static struct error *send_request(struct io_stream *s, const struct deliver_request *request, enum queue_place place,
-                                  uint64_t deadline)
+static struct error *send_request(struct io_stream *s, const struct deliver_request *request,
+                                  enum queue_place place, uint64_t deadline)
 {
     struct buf out = {0};
     enum io_end end;
@@ -64,7 +64,8 @@ struct error *deliver_ask(const void *ctx, struct io_stream *s, const struct del
         end = io_attr_read(ctx, s, deadline, &attrs);
         if (end != IO_OK)
             e = broken(end);
-        else if (!deliver_wire_get_result(ctx, &attrs, &offset, &results[i]) || offset != request->rcpts[i]->offset)
+        else if (!deliver_wire_get_result(ctx, &attrs, &offset, &results[i]) ||
+                 offset != request->rcpts[i]->offset)
             e = agent_trouble(0, "the delivery agent's answer is malformed");
     }
     return e;

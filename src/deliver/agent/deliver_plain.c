@@ -1,6 +1,6 @@
 /*
- * Agents without a mailbox: `error` fails every recipient with the text that its next hop is (the services error and
- * retry of master.cf; retry never bounces), `discard` delivers to nobody.
+ * Agents without a mailbox: `error` fails every recipient with the text that its next hop is (the services
+ * error and retry of master.cf; retry never bounces), `discard` delivers to nobody.
  */
 #include "deliver_agent.h"
 #include "mem.h"
@@ -42,7 +42,8 @@ static void error_deliver(struct deliver_agent *agent, const void *ctx, const st
         dsn[0] = a->is_retry ? '4' : '5';
     status = dsn[0] == '4' ? DELIVER_DEFERRED : DELIVER_BOUNCED;
     for (i = 0; i < request->rcpt_count; i++)
-        deliver_result_set(ctx, &results[i], status, dsn, "none", "%s", *text ? text : "mail is not deliverable");
+        deliver_result_set(ctx, &results[i], status, dsn, "none", "%s",
+                           *text ? text : "mail is not deliverable");
 }
 
 static struct error *discard_open(const void *ctx, const char *service, const struct conf *conf,
@@ -51,8 +52,8 @@ static struct error *discard_open(const void *ctx, const char *service, const st
     return plain_open(ctx, service, &deliver_discard_ops, agent_r);
 }
 
-static void discard_deliver(struct deliver_agent *agent, const void *ctx, const struct deliver_request *request,
-                            struct deliver_result *results)
+static void discard_deliver(struct deliver_agent *agent, const void *ctx,
+                            const struct deliver_request *request, struct deliver_result *results)
 {
     const char *text = request->nexthop;
     char dsn[12];

@@ -6,8 +6,8 @@
 #include "mail_address.h"
 #include "mem.h"
 
-void deliver_result_set(const void *ctx, struct deliver_result *r, enum deliver_status status, const char *dsn,
-                        const char *relay, const char *fmt, ...)
+void deliver_result_set(const void *ctx, struct deliver_result *r, enum deliver_status status,
+                        const char *dsn, const char *relay, const char *fmt, ...)
 {
     va_list args;
 
@@ -77,13 +77,13 @@ static uint64_t span(uint64_t from, uint64_t to)
     return to > from ? to - from : 0;
 }
 
-static void add_delays(struct buf *out, const struct deliver_request *request, const struct deliver_result *result,
-                       uint64_t asked_us)
+static void add_delays(struct buf *out, const struct deliver_request *request,
+                       const struct deliver_result *result, uint64_t asked_us)
 {
     uint64_t now = clock_real_us(), ready = result->connected_us ? result->connected_us : asked_us;
 
     if (result->status != DELIVER_SENT && result->is_site)
-        ready = now;    /* all of the time went into getting through to the next hop */
+        ready = now; /* all of the time went into getting through to the next hop */
     buf_adds(out, ", delay=");
     add_delay(out, span(request->envelope->arrived_us, now));
     buf_adds(out, ", delays=");

@@ -1,10 +1,10 @@
 /*
- * The agent's side of a delivery: reads a request, opens and locks the queue file, lets the agent try, marks and logs
- * what it says, and answers.
+ * The agent's side of a delivery: reads a request, opens and locks the queue file, lets the agent try, marks
+ * and logs what it says, and answers.
  *
- * What was delivered is marked before anything is answered, so that a scheduler that dies meanwhile finds it in the
- * file. What failed for good is left unmarked: the scheduler has the bounce agent report it, which marks it after its
- * report is in the queue.
+ * What was delivered is marked before anything is answered, so that a scheduler that dies meanwhile finds it
+ * in the file. What failed for good is left unmarked: the scheduler has the bounce agent report it, which
+ * marks it after its report is in the queue.
  */
 #include "clock.h"
 #include "deliver_wire.h"
@@ -22,11 +22,11 @@ struct serve {
     struct deliver_agent *agent;
     struct queue *queue;
     struct io_stream *stream;
-    void *ctx;                          /* of one request */
+    void *ctx; /* of one request */
     struct deliver_wire_request wire;
-    struct deliver_result *reasons;     /* wire.n, or NULL */
+    struct deliver_result *reasons; /* wire.n, or NULL */
     struct deliver_request request;
-    struct deliver_result *results;     /* of request.rcpts */
+    struct deliver_result *results; /* of request.rcpts */
     struct buf answer;
 };
 
@@ -73,7 +73,7 @@ static bool choose_rcpts(struct serve *v, struct queue_envelope *env)
     v->request.rcpts = mem_array(v->ctx, struct queue_rcpt *, v->wire.n);
     for (i = 0; i < v->wire.n; i++) {
         while (at < env->rcpt_count && env->rcpts[at].offset != v->wire.offsets[i])
-            at++;       /* both are in the order of the file */
+            at++; /* both are in the order of the file */
         if (at == env->rcpt_count)
             return false;
         if (env->rcpts[at].state != QUEUE_RCPT_TODO)
@@ -141,14 +141,16 @@ static void settle(struct serve *v, size_t i, uint64_t asked_us)
         return;
     e = queue_message_mark(v->request.fd, rcpt, QUEUE_RCPT_DONE);
     if (e != NULL) {
-        log_warn("%s: cannot mark <%s> as done, it may be delivered again: %s", v->wire.id, rcpt->addr, e->text);
+        log_warn("%s: cannot mark <%s> as done, it may be delivered again: %s", v->wire.id, rcpt->addr,
+                 e->text);
         error_free(&e);
     }
 }
 
 static void answer_results(struct serve *v)
 {
-    struct deliver_result already = {.status = DELIVER_SENT, .dsn = "2.0.0", .text = (char *)"delivered before"};
+    struct deliver_result already = {
+        .status = DELIVER_SENT, .dsn = "2.0.0", .text = (char *)"delivered before"};
     size_t i, at = 0;
 
     deliver_wire_put_answer(&v->answer, DELIVER_ANSWER_OK, "");
@@ -169,7 +171,8 @@ static void deliver(struct serve *v)
 
     v->results = mem_array(v->ctx, struct deliver_result, v->request.rcpt_count);
     for (i = 0; i < v->request.rcpt_count; i++)
-        deliver_result_set(v->ctx, &v->results[i], DELIVER_DEFERRED, "4.3.0", "none", "delivery was not attempted");
+        deliver_result_set(v->ctx, &v->results[i], DELIVER_DEFERRED, "4.3.0", "none",
+                           "delivery was not attempted");
     if (v->request.rcpt_count > 0)
         v->agent->ops->deliver(v->agent, v->ctx, &v->request, v->results);
     for (i = 0; i < v->request.rcpt_count; i++)
@@ -205,7 +208,8 @@ void deliver_serve(struct deliver_agent *agent, struct queue *q, const char *ser
     enum io_end end;
 
     do {
-        struct serve v = {.agent = agent, .queue = q, .stream = s, .ctx = talloc_named_const(NULL, 0, service)};
+        struct serve v = {
+            .agent = agent, .queue = q, .stream = s, .ctx = talloc_named_const(NULL, 0, service)};
 
         v.request.fd = -1;
         end = serve_request(&v);

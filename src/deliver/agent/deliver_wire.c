@@ -85,7 +85,8 @@ static bool get_place(const char *name, enum queue_place *place_r)
     return false;
 }
 
-bool deliver_wire_get_request(const void *ctx, const struct io_attrs *attrs, struct deliver_wire_request *out_r)
+bool deliver_wire_get_request(const void *ctx, const struct io_attrs *attrs,
+                              struct deliver_wire_request *out_r)
 {
     const char *id = io_attr_get(attrs, "id");
     const char *list = io_attr_get(attrs, "recipients");
@@ -95,7 +96,8 @@ bool deliver_wire_get_request(const void *ctx, const struct io_attrs *attrs, str
     out_r->nexthop = io_attr_get(attrs, "nexthop");
     if (id == NULL || list == NULL || out_r->transport == NULL || out_r->nexthop == NULL ||
         strlen(id) >= sizeof(out_r->id) || !mail_id_is_valid(bytes_of(id)) ||
-        !get_place(io_attr_get(attrs, "place"), &out_r->place) || !get_number(attrs, "active", &out_r->active_us))
+        !get_place(io_attr_get(attrs, "place"), &out_r->place) ||
+        !get_number(attrs, "active", &out_r->active_us))
         return false;
     strcpy(out_r->id, id);
     out_r->transport = mem_strdup(ctx, out_r->transport);
@@ -129,7 +131,8 @@ void deliver_wire_put_result(struct buf *out, uint64_t offset, const struct deli
     io_attr_add(out, "status", status_names[result->status]);
     io_attr_add(out, "dsn", result->dsn);
     io_attr_addf(out, "text", "%.*s", (int)DELIVER_TEXT_LIMIT, result->text != NULL ? result->text : "");
-    io_attr_addf(out, "relay", "%.*s", (int)DELIVER_TEXT_LIMIT, result->relay != NULL ? result->relay : "none");
+    io_attr_addf(out, "relay", "%.*s", (int)DELIVER_TEXT_LIMIT,
+                 result->relay != NULL ? result->relay : "none");
     if (result->remote != NULL)
         io_attr_add(out, "remote", result->remote);
     if (result->is_site)

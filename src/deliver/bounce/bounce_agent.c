@@ -34,7 +34,7 @@ struct notice {
     const void *ctx;
     const struct deliver_request *request;
     struct bounce_report report;
-    struct bytes returned;              /* content, or its header */
+    struct bytes returned; /* content, or its header */
     struct mail_envelope envelope;
     struct mail_sink *sink;
 };
@@ -48,7 +48,8 @@ static void choose_rcpts(struct notice *n)
 {
     const struct deliver_request *request = n->request;
     struct queue_rcpt **rcpts = mem_array(n->ctx, struct queue_rcpt *, request->rcpt_count);
-    const struct deliver_result **reasons = mem_array(n->ctx, const struct deliver_result *, request->rcpt_count);
+    const struct deliver_result **reasons =
+        mem_array(n->ctx, const struct deliver_result *, request->rcpt_count);
     size_t i;
 
     for (i = 0; i < request->rcpt_count; i++) {
@@ -124,8 +125,16 @@ static struct error *take_content(struct notice *n)
 /* ---- into the sink ---- */
 
 static const struct mail_client own_client = {
-    .name = "localhost", .reverse_name = "localhost", .addr = "127.0.0.1", .port = "0", .family = AF_INET,
-    .helo = "localhost", .proto = "ESMTP", .server_addr = "127.0.0.1", .server_port = "0", .is_local = true,
+    .name = "localhost",
+    .reverse_name = "localhost",
+    .addr = "127.0.0.1",
+    .port = "0",
+    .family = AF_INET,
+    .helo = "localhost",
+    .proto = "ESMTP",
+    .server_addr = "127.0.0.1",
+    .server_port = "0",
+    .is_local = true,
 };
 
 static void fill_envelope(struct notice *n)
@@ -224,8 +233,8 @@ static co_fn bool notify(struct notice *n, char **why_r)
     return is_over;
 }
 
-static co_fn void bounce_deliver(struct deliver_agent *agent, const void *ctx, const struct deliver_request *request,
-                                 struct deliver_result *results)
+static co_fn void bounce_deliver(struct deliver_agent *agent, const void *ctx,
+                                 const struct deliver_request *request, struct deliver_result *results)
 {
     const struct bounce_agent *a = (const struct bounce_agent *)agent;
     struct notice n = {.agent = a, .ctx = ctx, .request = request};
@@ -236,8 +245,11 @@ static co_fn void bounce_deliver(struct deliver_agent *agent, const void *ctx, c
         give_all(ctx, request, results, DELIVER_DEFERRED, "4.3.5", "mail system configuration error");
         return;
     }
-    n.report = (struct bounce_report){.myhostname = a->myhostname, .myorigin = a->myorigin, .mail_name = a->mail_name,
-                                      .now_us = clock_real_us(), .envelope = request->envelope};
+    n.report = (struct bounce_report){.myhostname = a->myhostname,
+                                      .myorigin = a->myorigin,
+                                      .mail_name = a->mail_name,
+                                      .now_us = clock_real_us(),
+                                      .envelope = request->envelope};
     choose_rcpts(&n);
     if (*request->envelope->sender == '\0')
         log_info("%s: not delivered, and there is no sender to notify", request->envelope->id);

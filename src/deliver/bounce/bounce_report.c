@@ -1,6 +1,7 @@
 /*
- * The text of a non-delivery report: multipart/report (RFC 3462) of a note for people, a delivery status for programs
- * (RFC 3464) and the message or its header. Remote servers' words are shown folded, and masked to printable text.
+ * The text of a non-delivery report: multipart/report (RFC 3462) of a note for people, a delivery status for
+ * programs (RFC 3464) and the message or its header. Remote servers' words are shown folded, and masked to
+ * printable text.
  */
 #include "bounce_report.h"
 
@@ -39,7 +40,7 @@ void bounce_report_fold(struct buf *out, const char *text, const char *indent, b
             line = out->n - strlen(indent);
         }
         for (i = 0; i < word.n; i++) {
-            if (out->n - line >= 900) {     /* one endless word */
+            if (out->n - line >= 900) { /* one endless word */
                 buf_addf(out, "\r\n%s", indent);
                 line = out->n - strlen(indent);
             }
@@ -138,7 +139,8 @@ static void add_own_name(struct buf *out, const char *mail_name)
         buf_addc(out, ascii_is_alpha(*mail_name) || ascii_is_digit(*mail_name) ? *mail_name : '-');
 }
 
-static void add_status_address(struct buf *out, const struct bounce_report *r, const char *field, const char *addr)
+static void add_status_address(struct buf *out, const struct bounce_report *r, const char *field,
+                               const char *addr)
 {
     buf_addf(out, "%s: %s; ", field, is_utf8(r) ? "utf-8" : "rfc822");
     add_address(out, addr);

@@ -1,5 +1,5 @@
-/* deliver/bounce: the report as Python's email package reads it, folding, who is told, and what happens when the queue
- * does not take the report. */
+/* deliver/bounce: the report as Python's email package reads it, folding, who is told, and what happens when
+ * the queue does not take the report. */
 #include "bounce_agent.h"
 #include "bounce_report.h"
 #include "log.h"
@@ -36,7 +36,8 @@ static struct {
 static struct mail_reply answer(const char *step, int good)
 {
     if (sink_saw.fail_code != 0 && strcmp(sink_saw.fail_at, step) == 0)
-        return mail_reply(sink_saw.fail_code, sink_saw.fail_code / 100 == 5 ? "5.3.0" : "4.3.0", "no %s", step);
+        return mail_reply(sink_saw.fail_code, sink_saw.fail_code / 100 == 5 ? "5.3.0" : "4.3.0", "no %s",
+                          step);
     return mail_reply_fixed(good, "2.0.0", "Ok");
 }
 
@@ -133,21 +134,32 @@ static void begin(void)
     rcpt_at[0].orig = (char *)"list@x.example";
     rcpt_at[0].orcpt = (char *)"rfc822;List@x.example";
     rcpt_at[1].addr = (char *)"full@x.example";
-    reasons[0] = (struct deliver_result){.status = DELIVER_BOUNCED, .dsn = "5.1.1", .remote = (char *)"mx.x.example",
-                                         .text = (char *)"host mx.x.example[192.0.2.1] said: 550 5.1.1 no such user "
-                                                         "(in reply to RCPT TO command)"};
-    reasons[1] = (struct deliver_result){.status = DELIVER_DEFERRED, .dsn = "4.2.2",
-                                         .text = (char *)"mailbox is full"};
-    env = (struct queue_envelope){.id = "ABCDEF123456", .sender = (char *)"me@y.example", .rcpts = rcpt_at,
-                                  .rcpt_count = 2, .arrived_us = 1700000000000000, .envid = (char *)"envelope 1"};
+    reasons[0] =
+        (struct deliver_result){.status = DELIVER_BOUNCED,
+                                .dsn = "5.1.1",
+                                .remote = (char *)"mx.x.example",
+                                .text = (char *)"host mx.x.example[192.0.2.1] said: 550 5.1.1 no such user "
+                                                "(in reply to RCPT TO command)"};
+    reasons[1] = (struct deliver_result){
+        .status = DELIVER_DEFERRED, .dsn = "4.2.2", .text = (char *)"mailbox is full"};
+    env = (struct queue_envelope){.id = "ABCDEF123456",
+                                  .sender = (char *)"me@y.example",
+                                  .rcpts = rcpt_at,
+                                  .rcpt_count = 2,
+                                  .arrived_us = 1700000000000000,
+                                  .envid = (char *)"envelope 1"};
     content = BYTES("Subject: hello\r\nX: y\r\n\r\nthe text\r\n");
 }
 
 static void run_report(void *arg)
 {
     struct queue_rcpt *rcpts[2] = {&rcpt_at[0], &rcpt_at[1]};
-    struct deliver_request request = {.envelope = &env, .transport = "bounce", .nexthop = "", .rcpts = rcpts,
-                                      .rcpt_count = 2, .reasons = reasons};
+    struct deliver_request request = {.envelope = &env,
+                                      .transport = "bounce",
+                                      .nexthop = "",
+                                      .rcpts = rcpts,
+                                      .rcpt_count = 2,
+                                      .reasons = reasons};
     struct deliver_agent *agent;
     FILE *file = tmpfile();
 
@@ -184,14 +196,16 @@ static void check_lines(void)
     }
 }
 
-/* Python's email package must find in the report what `checks` says; `m` is the message, `parts` its three parts. */
+/* Python's email package must find in the report what `checks` says; `m` is the message, `parts` its three
+ * parts. */
 static void check_with_python(const char *checks)
 {
-    static const char head[] = "import sys, email, email.policy\n"
-                               "m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.SMTP)\n"
-                               "parts = m.get_payload()\n"
-                               "def is_(a, b):\n"
-                               "    if a != b: print(repr(a), '!=', repr(b)); sys.exit(1)\n";
+    static const char head[] =
+        "import sys, email, email.policy\n"
+        "m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.SMTP)\n"
+        "parts = m.get_payload()\n"
+        "def is_(a, b):\n"
+        "    if a != b: print(repr(a), '!=', repr(b)); sys.exit(1)\n";
     char *command = mem_printf(ctx, "/usr/bin/python3 -c \"%s%s\"", head, checks);
     FILE *python;
 
@@ -216,33 +230,34 @@ static void test_report(void **state)
     assert_int_equal(sink_saw.notify, MAIL_NOTIFY_NEVER);
     assert_string_equal(log_text.p,
                         mem_printf(ctx, "ABCDEF123456: sender non-delivery notification: %s\n", sink_saw.id));
-    check_with_python("is_(m.get_content_type(), 'multipart/report')\n"
-                      "is_(m.get_param('report-type'), 'delivery-status')\n"
-                      "is_(m['From'], 'Mail Delivery System <MAILER-DAEMON@mx.example>')\n"
-                      "is_(m['To'], 'me@y.example')\n"
-                      "is_(m['Subject'], 'Undelivered Mail Returned to Sender')\n"
-                      "is_(m['Auto-Submitted'], 'auto-replied')\n"
-                      "is_(len(m.defects), 0)\n"
-                      "is_([p.get_content_type() for p in parts],"
-                      " ['text/plain', 'message/delivery-status', 'message/rfc822'])\n"
-                      "note = ' '.join(parts[0].get_content().split())\n"
-                      "is_('<gone@x.example> (expanded from <list@x.example>): host mx.x.example[192.0.2.1] said: "
-                      "550 5.1.1 no such user (in reply to RCPT TO command)' in note, True)\n"
-                      "is_('<full@x.example>: mailbox is full' in note, True)\n"
-                      "s = parts[1].get_payload()\n"
-                      "is_(len(s), 3)\n"
-                      "is_(s[0].items(), [('Reporting-MTA', 'dns; mx.example'),"
-                      " ('Original-Envelope-Id', 'envelope 1'), ('X-Postfix-Queue-ID', 'ABCDEF123456'),"
-                      " ('X-Postfix-Sender', 'rfc822; me@y.example'), ('Arrival-Date', s[0]['Arrival-Date'])])\n"
-                      "is_(s[1].items(), [('Final-Recipient', 'rfc822; gone@x.example'),"
-                      " ('Original-Recipient', 'rfc822;List@x.example'), ('Action', 'failed'), ('Status', '5.1.1'),"
-                      " ('Remote-MTA', 'dns; mx.x.example'), ('Diagnostic-Code', 'smtp; 550 5.1.1 no such user')])\n"
-                      "is_(s[2].items(), [('Final-Recipient', 'rfc822; full@x.example'),"
-                      " ('Original-Recipient', 'rfc822; full@x.example'), ('Action', 'failed'), ('Status', '4.2.2'),"
-                      " ('Diagnostic-Code', 'X-Postfix; mailbox is full')])\n"
-                      "o = parts[2].get_payload(0)\n"
-                      "is_(o.items(), [('Return-Path', '<me@y.example>'), ('Subject', 'hello'), ('X', 'y')])\n"
-                      "is_(o.get_payload(), 'the text\\r\\n')\n");
+    check_with_python(
+        "is_(m.get_content_type(), 'multipart/report')\n"
+        "is_(m.get_param('report-type'), 'delivery-status')\n"
+        "is_(m['From'], 'Mail Delivery System <MAILER-DAEMON@mx.example>')\n"
+        "is_(m['To'], 'me@y.example')\n"
+        "is_(m['Subject'], 'Undelivered Mail Returned to Sender')\n"
+        "is_(m['Auto-Submitted'], 'auto-replied')\n"
+        "is_(len(m.defects), 0)\n"
+        "is_([p.get_content_type() for p in parts],"
+        " ['text/plain', 'message/delivery-status', 'message/rfc822'])\n"
+        "note = ' '.join(parts[0].get_content().split())\n"
+        "is_('<gone@x.example> (expanded from <list@x.example>): host mx.x.example[192.0.2.1] said: "
+        "550 5.1.1 no such user (in reply to RCPT TO command)' in note, True)\n"
+        "is_('<full@x.example>: mailbox is full' in note, True)\n"
+        "s = parts[1].get_payload()\n"
+        "is_(len(s), 3)\n"
+        "is_(s[0].items(), [('Reporting-MTA', 'dns; mx.example'),"
+        " ('Original-Envelope-Id', 'envelope 1'), ('X-Postfix-Queue-ID', 'ABCDEF123456'),"
+        " ('X-Postfix-Sender', 'rfc822; me@y.example'), ('Arrival-Date', s[0]['Arrival-Date'])])\n"
+        "is_(s[1].items(), [('Final-Recipient', 'rfc822; gone@x.example'),"
+        " ('Original-Recipient', 'rfc822;List@x.example'), ('Action', 'failed'), ('Status', '5.1.1'),"
+        " ('Remote-MTA', 'dns; mx.x.example'), ('Diagnostic-Code', 'smtp; 550 5.1.1 no such user')])\n"
+        "is_(s[2].items(), [('Final-Recipient', 'rfc822; full@x.example'),"
+        " ('Original-Recipient', 'rfc822; full@x.example'), ('Action', 'failed'), ('Status', '4.2.2'),"
+        " ('Diagnostic-Code', 'X-Postfix; mailbox is full')])\n"
+        "o = parts[2].get_payload(0)\n"
+        "is_(o.items(), [('Return-Path', '<me@y.example>'), ('Subject', 'hello'), ('X', 'y')])\n"
+        "is_(o.get_payload(), 'the text\\r\\n')\n");
 }
 
 static void test_headers_only(void **state)
@@ -256,8 +271,9 @@ static void test_headers_only(void **state)
     content = buf_bytes(&large);
     report();
     assert_true(sink_saw.content.n < 3000);
-    check_with_python("is_(parts[2].get_content_type(), 'text/rfc822-headers')\n"
-                      "is_(parts[2].get_payload().split(), ['Return-Path:', '<me@y.example>', 'Subject:', 'hello'])\n");
+    check_with_python(
+        "is_(parts[2].get_content_type(), 'text/rfc822-headers')\n"
+        "is_(parts[2].get_payload().split(), ['Return-Path:', '<me@y.example>', 'Subject:', 'hello'])\n");
     buf_cut(&sink_saw.content, 0);
     begin();
     env.ret = MAIL_RET_HDRS;
@@ -333,9 +349,9 @@ static void test_queue_that_does_not_take_it(void **state)
         unsigned aborted;
         enum deliver_status status;
     } cases[] = {
-        {"begin", 451, 0, DELIVER_DEFERRED}, {"recipient", 451, 1, DELIVER_DEFERRED},
+        {"begin", 451, 0, DELIVER_DEFERRED},         {"recipient", 451, 1, DELIVER_DEFERRED},
         {"content_begin", 452, 1, DELIVER_DEFERRED}, {"commit", 451, 0, DELIVER_DEFERRED},
-        {"recipient", 550, 1, DELIVER_SENT}, {"commit", 554, 0, DELIVER_SENT},
+        {"recipient", 550, 1, DELIVER_SENT},         {"commit", 554, 0, DELIVER_SENT},
     };
     size_t i;
 
@@ -350,7 +366,8 @@ static void test_queue_that_does_not_take_it(void **state)
         assert_int_equal(results[0].status, cases[i].status);
         assert_int_equal(results[1].status, cases[i].status);
     }
-    assert_non_null(strstr(log_text.p, "ABCDEF123456: sender notification failed to me@y.example: 451 4.3.0 no begin"));
+    assert_non_null(
+        strstr(log_text.p, "ABCDEF123456: sender notification failed to me@y.example: 451 4.3.0 no begin"));
 }
 
 static void test_fold(void **state)
@@ -363,7 +380,10 @@ static void test_fold(void **state)
         {"X: ", "  a \r\n b\tc ", "X: a b c\r\n"},
         {"X: ", "123456789 123456789 123456789 123456789 123456789 123456789 123456789 123456789 end",
          "X: 123456789 123456789 123456789 123456789 123456789 123456789 123456789\r\n    123456789 end\r\n"},
-        {"X: ", "a\x01" "b\xc3\xa4", "X: a?b??\r\n"},
+        {"X: ",
+         "a\x01"
+         "b\xc3\xa4",
+         "X: a?b??\r\n"},
     };
     size_t i;
 

@@ -1,4 +1,5 @@
-/* The SMTP client as a delivery agent: settings, and the round through next hops and addresses. See remote_agent.h. */
+/* The SMTP client as a delivery agent: settings, and the round through next hops and addresses. See
+ * remote_agent.h. */
 #include "remote.h"
 
 #include "clock.h"
@@ -20,8 +21,9 @@ static void connect_failed(struct remote_delivery *d, const struct remote_host *
 {
     char addr[46];
 
-    deliver_result_set(d->ctx, &d->site, DELIVER_DEFERRED, "4.4.1", "none", "connect to %s[%s]:%u: %s", host->name,
-                       io_address_host(&host->address, addr), io_address_port(&host->address), e->text);
+    deliver_result_set(d->ctx, &d->site, DELIVER_DEFERRED, "4.4.1", "none", "connect to %s[%s]:%u: %s",
+                       host->name, io_address_host(&host->address, addr), io_address_port(&host->address),
+                       e->text);
     d->site.is_site = true;
     log_info("%s", d->site.text);
     error_free(&e);
@@ -56,7 +58,8 @@ static co_fn void try_target(struct remote_delivery *d, const char *text)
     if (!remote_target_parse(d->ctx, text, &target)) {
         log_warn("%s: next hop \"%s\" of transport %s is malformed", d->request->envelope->id, text,
                  d->request->transport);
-        deliver_result_set(d->ctx, &d->site, DELIVER_DEFERRED, "4.3.5", "none", "mail system configuration error");
+        deliver_result_set(d->ctx, &d->site, DELIVER_DEFERRED, "4.3.5", "none",
+                           "mail system configuration error");
         return;
     }
     if (remote_hosts_find(d->ctx, d->agent, &target, &hosts, &d->site))
@@ -76,11 +79,11 @@ static void spread_site_failure(struct remote_delivery *d)
     }
 }
 
-static co_fn void remote_deliver(struct deliver_agent *agent, const void *ctx, const struct deliver_request *request,
-                                 struct deliver_result *results)
+static co_fn void remote_deliver(struct deliver_agent *agent, const void *ctx,
+                                 const struct deliver_request *request, struct deliver_result *results)
 {
-    struct remote_delivery d = {.agent = (const struct remote_agent *)agent, .ctx = ctx, .request = request,
-                                .results = results};
+    struct remote_delivery d = {
+        .agent = (const struct remote_agent *)agent, .ctx = ctx, .request = request, .results = results};
     const char *rest = request->nexthop;
     char *item;
 
@@ -104,7 +107,7 @@ static void read_times(struct remote_agent *a, const struct conf *conf)
 {
     a->connect_ms = conf_time_ms(conf, "smtp_connect_timeout");
     if (a->connect_ms == 0)
-        a->connect_ms = 3600 * 1000;    /* Postfix: the kernel's own limit, which is shorter */
+        a->connect_ms = 3600 * 1000; /* Postfix: the kernel's own limit, which is shorter */
     a->helo_ms = conf_time_ms(conf, "smtp_helo_timeout");
     a->xforward_ms = conf_time_ms(conf, "smtp_xforward_timeout");
     a->mail_ms = conf_time_ms(conf, "smtp_mail_timeout");

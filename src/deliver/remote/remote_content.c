@@ -1,6 +1,6 @@
 /*
- * Content from the queue file to the wire. Lines beyond smtp_line_length_limit are broken by CR LF and a blank, as
- * RFC 5321 4.5.3.1.6 obliges a sender.
+ * Content from the queue file to the wire. Lines beyond smtp_line_length_limit are broken by CR LF and a
+ * blank, as RFC 5321 4.5.3.1.6 obliges a sender.
  */
 #include "remote.h"
 
@@ -66,7 +66,8 @@ static co_fn struct error *read_next(struct read_job **job_r, const struct queue
     }
     if (job->got > 0)
         return NULL;
-    return job->got < 0 ? error_errno(job->code, "read queue file") : error_new(ERROR_TEMP, "queue file cut short");
+    return job->got < 0 ? error_errno(job->code, "read queue file")
+                        : error_new(ERROR_TEMP, "queue file cut short");
 }
 
 struct sender {

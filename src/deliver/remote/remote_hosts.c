@@ -1,6 +1,6 @@
 /*
- * Where to connect: MX hosts in order of preference (RFC 5321 5.1), or the one host that was named, with their
- * addresses; never ourselves (a mail loop).
+ * Where to connect: MX hosts in order of preference (RFC 5321 5.1), or the one host that was named, with
+ * their addresses; never ourselves (a mail loop).
  */
 #include "remote.h"
 
@@ -25,14 +25,14 @@ static bool fail_lookup(const void *ctx, struct deliver_result *why_r, const cha
     const char *dsn = e->kind == ERROR_TEMP ? "4.4.3" : "5.4.4";
 
     fail(ctx, why_r, dsn,
-         mem_printf(ctx, "Host or domain name not found. Name service error for name=%s type=%s: %s", name, type,
-                    e->text));
+         mem_printf(ctx, "Host or domain name not found. Name service error for name=%s type=%s: %s", name,
+                    type, e->text));
     error_free(&e);
     return false;
 }
 
-static void add_host(const void *ctx, struct remote_hosts *hosts, const char *name, const struct io_address *address,
-                     unsigned preference)
+static void add_host(const void *ctx, struct remote_hosts *hosts, const char *name,
+                     const struct io_address *address, unsigned preference)
 {
     if (hosts->n >= ADDRESS_COUNT_LIMIT)
         return;
@@ -58,12 +58,14 @@ static bool is_same_address(const struct sockaddr *a, const struct sockaddr *b)
     if (a == NULL || a->sa_family != b->sa_family)
         return false;
     if (a->sa_family == AF_INET)
-        return ((const struct sockaddr_in *)a)->sin_addr.s_addr == ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+        return ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)b)->sin_addr.s_addr;
     return a->sa_family == AF_INET6 && memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
                                               &((const struct sockaddr_in6 *)b)->sin6_addr, 16) == 0;
 }
 
-static bool is_own_host(const struct remote_agent *a, const struct ifaddrs *interfaces, const struct remote_host *host)
+static bool is_own_host(const struct remote_agent *a, const struct ifaddrs *interfaces,
+                        const struct remote_host *host)
 {
     struct bytes name = bytes_of(host->name);
     const struct ifaddrs *at;
@@ -111,9 +113,9 @@ static bool cut_loop(const void *ctx, const struct remote_agent *a, struct remot
     return remote_hosts_cut_loop(hosts, is_me);
 }
 
-static co_fn bool find_by_mx(const void *ctx, const struct remote_agent *a, const struct remote_target *target,
-                             const struct io_mx *mx, size_t n, struct remote_hosts *hosts_r,
-                             struct deliver_result *why_r)
+static co_fn bool find_by_mx(const void *ctx, const struct remote_agent *a,
+                             const struct remote_target *target, const struct io_mx *mx, size_t n,
+                             struct remote_hosts *hosts_r, struct deliver_result *why_r)
 {
     struct error *e = NULL;
     bool is_temp = false;
@@ -128,8 +130,9 @@ static co_fn bool find_by_mx(const void *ctx, const struct remote_agent *a, cons
         error_free(&e);
         return true;
     }
-    fail(ctx, why_r, is_temp ? "4.4.4" : "5.4.4",
-         mem_printf(ctx, "unable to look up host %s: %s", mx[n - 1].host, e != NULL ? e->text : "no address"));
+    fail(
+        ctx, why_r, is_temp ? "4.4.4" : "5.4.4",
+        mem_printf(ctx, "unable to look up host %s: %s", mx[n - 1].host, e != NULL ? e->text : "no address"));
     error_free(&e);
     return false;
 }
@@ -157,7 +160,8 @@ bool remote_hosts_find(const void *ctx, const struct remote_agent *a, const stru
     if (e != NULL)
         return fail_lookup(ctx, why_r, target->host, "MX", e);
     if (n == 1 && (strcmp(mx[0].host, ".") == 0 || *mx[0].host == '\0'))
-        return fail(ctx, why_r, "5.1.0", mem_printf(ctx, "Domain %s does not accept mail (nullMX)", target->host));
+        return fail(ctx, why_r, "5.1.0",
+                    mem_printf(ctx, "Domain %s does not accept mail (nullMX)", target->host));
     if (n == 0)
         is_found = find_host(ctx, a, target, hosts_r, why_r);
     else

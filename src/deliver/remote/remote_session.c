@@ -1,8 +1,10 @@
 /*
- * One conversation with one server: greeting, EHLO, XFORWARD, envelope, content, and what each recipient's result is.
+ * One conversation with one server: greeting, EHLO, XFORWARD, envelope, content, and what each recipient's
+ * result is.
  *
- * With PIPELINING (RFC 2920) MAIL, the RCPTs and DATA leave in one write. When no recipient was taken, or something
- * breaks inside DATA, the connection is closed without an end of data, so that nothing is taken for a message.
+ * With PIPELINING (RFC 2920) MAIL, the RCPTs and DATA leave in one write. When no recipient was taken, or
+ * something breaks inside DATA, the connection is closed without an end of data, so that nothing is taken for
+ * a message.
  */
 #include "remote.h"
 
@@ -11,7 +13,8 @@
 #include "mail_address.h"
 #include "mem.h"
 
-/* RCPTs that may be under way unanswered: their replies (4 KB at most in practice) fit into socket buffers. */
+/* RCPTs that may be under way unanswered: their replies (4 KB at most in practice) fit into socket buffers.
+ */
 enum { WINDOW = 100, SMTP_PORT = 25 };
 
 struct session {
@@ -19,11 +22,11 @@ struct session {
     const struct remote_agent *agent;
     const struct remote_host *host;
     struct smtp_client *client;
-    char *peer;             /* "host[addr]" */
-    char *relay;            /* "host[addr]:port" */
-    size_t *todo;           /* indexes of the recipients to try here */
+    char *peer;   /* "host[addr]" */
+    char *relay;  /* "host[addr]:port" */
+    size_t *todo; /* indexes of the recipients to try here */
     size_t n;
-    bool *is_taken;         /* of todo: RCPT was answered with 2xx */
+    bool *is_taken; /* of todo: RCPT was answered with 2xx */
     size_t taken;
     uint64_t connected_us;
 };
@@ -100,7 +103,8 @@ static void lost(struct session *s, enum io_end end, const char *while_doing)
 /* The reply as the result of recipient i, or of all that were taken so far (i == SIZE_MAX). */
 static void reply_failed(struct session *s, size_t i, const char *command)
 {
-    struct deliver_result result = {.status = status_of(s->client), .relay = s->relay, .remote = s->host->name};
+    struct deliver_result result = {
+        .status = status_of(s->client), .relay = s->relay, .remote = s->host->name};
     size_t at;
 
     remote_reply_dsn(s->client, result.dsn);
@@ -161,8 +165,8 @@ static co_fn bool greet(struct session *s)
     if (s->client->reply.code / 100 != 2)
         return refused(s);
     if (greets_as_me(s)) {
-        site_failed(s, DELIVER_BOUNCED, "5.4.6", mem_printf(s->d->ctx, "mail for %s loops back to myself",
-                                                            s->d->request->nexthop));
+        site_failed(s, DELIVER_BOUNCED, "5.4.6",
+                    mem_printf(s->d->ctx, "mail for %s loops back to myself", s->d->request->nexthop));
         return false;
     }
     return true;
@@ -196,8 +200,12 @@ static co_fn bool ehlo(struct session *s)
 static co_fn bool xforward(struct session *s)
 {
     const struct queue_envelope *env = s->d->request->envelope;
-    struct mail_forward f = {.name = env->log_client_name, .addr = env->log_client_addr, .port = env->log_client_port,
-                             .helo = env->log_helo, .ident = env->id, .proto = env->log_proto};
+    struct mail_forward f = {.name = env->log_client_name,
+                             .addr = env->log_client_addr,
+                             .port = env->log_client_port,
+                             .helo = env->log_helo,
+                             .ident = env->id,
+                             .proto = env->log_proto};
     uint64_t deadline = clock_ms() + s->agent->xforward_ms;
     struct buf lines = {0};
     enum io_end end;
@@ -214,7 +222,8 @@ static co_fn bool xforward(struct session *s)
             continue;
         end = smtp_client_read_reply(s->client, deadline);
         if (end == IO_OK && s->client->reply.code / 100 != 2)
-            log_warn("host %s said: %s (in reply to XFORWARD)", s->relay, remote_reply_text(s->d->ctx, s->client));
+            log_warn("host %s said: %s (in reply to XFORWARD)", s->relay,
+                     remote_reply_text(s->d->ctx, s->client));
     }
     buf_deinit(&lines);
     if (end != IO_OK)
@@ -251,7 +260,9 @@ static void format_notify(struct buf *line, unsigned notify)
     static const struct {
         unsigned bit;
         const char *name;
-    } words[] = {{MAIL_NOTIFY_NEVER, "NEVER"}, {MAIL_NOTIFY_SUCCESS, "SUCCESS"}, {MAIL_NOTIFY_FAILURE, "FAILURE"},
+    } words[] = {{MAIL_NOTIFY_NEVER, "NEVER"},
+                 {MAIL_NOTIFY_SUCCESS, "SUCCESS"},
+                 {MAIL_NOTIFY_FAILURE, "FAILURE"},
                  {MAIL_NOTIFY_DELAY, "DELAY"}};
     const char *separator = " NOTIFY=";
     size_t i;
@@ -421,7 +432,7 @@ static co_fn enum envelope_end envelope_pipelined(struct session *s)
         return ENVELOPE_BROKEN;
     }
     if (to < s->n)
-        return ENVELOPE_DONE;   /* MAIL was refused, DATA not sent */
+        return ENVELOPE_DONE; /* MAIL was refused, DATA not sent */
     end = smtp_client_read_reply(s->client, clock_ms() + s->agent->data_init_ms);
     if (end != IO_OK) {
         lost(s, end, "sending DATA command");
@@ -498,7 +509,8 @@ static bool fits(struct session *s)
     if ((c->features & SMTP_SIZE) && c->size_limit != 0 && env->content_size > c->size_limit) {
         all_failed(s, DELIVER_BOUNCED, "5.3.4",
                    mem_printf(s->d->ctx, "message size %llu exceeds size limit %llu of server %s",
-                              (unsigned long long)env->content_size, (unsigned long long)c->size_limit, s->peer));
+                              (unsigned long long)env->content_size, (unsigned long long)c->size_limit,
+                              s->peer));
         return false;
     }
     if (env->smtputf8 && !(c->features & SMTP_SMTPUTF8) && remote_content_needs_utf8(s->d->request)) {

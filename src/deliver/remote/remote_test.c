@@ -1,9 +1,9 @@
 /*
  * deliver/remote: forms of a next hop, the loop check, and conversations with a scripted server on loopback.
  *
- * A script's lines: "S: text" the server says; "C: text" the client must say exactly this; "P" what the client says next
- * must have come in the same write; "E" the client must close; "T" the server falls silent until the client leaves;
- * "X" the server closes.
+ * A script's lines: "S: text" the server says; "C: text" the client must say exactly this; "P" what the
+ * client says next must have come in the same write; "E" the client must close; "T" the server falls silent
+ * until the client leaves; "X" the server closes.
  */
 #include "clock.h"
 #include "log.h"
@@ -61,8 +61,14 @@ static void test_targets(void **state)
         {"[2001:db8::1]:smtp", "2001:db8::1", "smtp", false},
         {"[IPv6:2001:db8::1]", "2001:db8::1", "25", false},
         {" [::1] ", "::1", "25", false},
-        {"", NULL}, {":25", NULL}, {"host:", NULL}, {"2001:db8::1", NULL}, {"[]", NULL}, {"[host", NULL},
-        {"[host]:", NULL}, {"[host]x", NULL},
+        {"", NULL},
+        {":25", NULL},
+        {"host:", NULL},
+        {"2001:db8::1", NULL},
+        {"[]", NULL},
+        {"[host", NULL},
+        {"[host]:", NULL},
+        {"[host]x", NULL},
     };
     size_t i;
 
@@ -87,8 +93,8 @@ static void test_own_host_cuts_the_list(void **state)
         size_t n;
         int me;
         size_t left;
-    } cases[] = {{{10, 20, 30}, 3, -1, 3}, {{10, 20, 30}, 3, 1, 1}, {{10, 10, 20}, 3, 1, 0}, {{10, 20, 20}, 3, 2, 1},
-                 {{10}, 1, 0, 0}, {{10, 20, 30}, 3, 0, 0}};
+    } cases[] = {{{10, 20, 30}, 3, -1, 3}, {{10, 20, 30}, 3, 1, 1}, {{10, 10, 20}, 3, 1, 0},
+                 {{10, 20, 20}, 3, 2, 1},  {{10}, 1, 0, 0},         {{10, 20, 30}, 3, 0, 0}};
     size_t i, j;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -183,7 +189,7 @@ static void open_server(struct server *v)
     if (v->script != NULL)
         co_spawn(serve, v, "server");
     else
-        close(v->fd);       /* a port where nobody listens */
+        close(v->fd); /* a port where nobody listens */
 }
 
 /* ---- deliveries ---- */
@@ -197,7 +203,10 @@ static char *nexthop;
 static void run_delivery(void *arg)
 {
     struct queue_rcpt *rcpts[2] = {&rcpt_at[0], &rcpt_at[1]};
-    struct deliver_request request = {.envelope = &env, .transport = "smtp", .nexthop = nexthop, .rcpts = rcpts,
+    struct deliver_request request = {.envelope = &env,
+                                      .transport = "smtp",
+                                      .nexthop = nexthop,
+                                      .rcpts = rcpts,
                                       .rcpt_count = env.rcpt_count};
     struct deliver_agent *agent;
     FILE *file = tmpfile();
@@ -219,8 +228,8 @@ static void begin(void)
     memset(results, 0, sizeof(results));
     rcpt_at[0].addr = (char *)"a@x.example";
     rcpt_at[1].addr = (char *)"b c@x.example";
-    env = (struct queue_envelope){.id = "ABCDEF123456", .sender = (char *)"me@y.example", .rcpts = rcpt_at,
-                                  .rcpt_count = 2};
+    env = (struct queue_envelope){
+        .id = "ABCDEF123456", .sender = (char *)"me@y.example", .rcpts = rcpt_at, .rcpt_count = 2};
     content = BYTES("Subject: x\r\n\r\n.dot\r\nend\r\n");
 }
 
@@ -241,8 +250,8 @@ static void expect(size_t i, enum deliver_status status, const char *dsn, const 
     struct deliver_result *r = &results[i];
 
     if (r->status != status || strcmp(r->dsn, dsn) != 0 || strcmp(r->text, text) != 0)
-        fail_msg("recipient %zu: %d %s \"%s\" instead of %d %s \"%s\"", i, r->status, r->dsn, r->text, status, dsn,
-                 text);
+        fail_msg("recipient %zu: %d %s \"%s\" instead of %d %s \"%s\"", i, r->status, r->dsn, r->text, status,
+                 dsn, text);
 }
 
 static void test_pipelined_with_everything(void **state)
@@ -301,8 +310,9 @@ static void test_failures(void **state)
     static const char pipe[] = "S: 220 hello\nC: EHLO me.example\nS: 250-hello\nS: 250 PIPELINING\n"
                                "C: MAIL FROM:<me@y.example>\nC: RCPT TO:<a@x.example>\n"
                                "C: RCPT TO:<\"b c\"@x.example>\nC: DATA\n";
-    static const char envelope[] = "C: MAIL FROM:<me@y.example>\nS: 250 ok\nC: RCPT TO:<a@x.example>\nS: 250 ok\n"
-                                   "C: RCPT TO:<\"b c\"@x.example>\nS: 250 ok\nC: DATA\n";
+    static const char envelope[] =
+        "C: MAIL FROM:<me@y.example>\nS: 250 ok\nC: RCPT TO:<a@x.example>\nS: 250 ok\n"
+        "C: RCPT TO:<\"b c\"@x.example>\nS: 250 ok\nC: DATA\n";
     static const char data[] = "S: 354 go\nC: Subject: x\nC: \nC: ..dot\nC: end\nC: .\n";
 #define H "127.0.0.1[127.0.0.1]"
     static const struct {
@@ -315,8 +325,8 @@ static void test_failures(void **state)
          "host " H " refused to talk to me: 554 5.7.1 go away", true},
         {"", "", "S: rubbish\nS: 421 x\nE", DELIVER_DEFERRED, "4.0.0",
          "host " H " refused to talk to me: protocol error: \"rubbish\"", true},
-        {"", "", "X", DELIVER_DEFERRED, "4.4.2", "lost connection with " H " while receiving the initial server greeting",
-         true},
+        {"", "", "X", DELIVER_DEFERRED, "4.4.2",
+         "lost connection with " H " while receiving the initial server greeting", true},
         {"", "", "T", DELIVER_DEFERRED, "4.4.2",
          "conversation with " H " timed out while receiving the initial server greeting", true},
         {"S: 220 hello\nC: EHLO me.example\n", "", "S: 421 4.3.2 busy\nE", DELIVER_DEFERRED, "4.3.2",
@@ -333,11 +343,12 @@ static void test_failures(void **state)
          "host " H " said: 550 no (in reply to RCPT TO command)", false},
         {pipe, "", "S: 451 4.1.8 wait\nS: 503 no\nS: 503 no\nS: 503 no\nC: QUIT", DELIVER_DEFERRED, "4.1.8",
          "host " H " said: 451 4.1.8 wait (in reply to MAIL FROM command)", false},
-        {pipe, "", "S: 250 ok\nX", DELIVER_DEFERRED, "4.4.2", "lost connection with " H " while sending MAIL FROM", true},
+        {pipe, "", "S: 250 ok\nX", DELIVER_DEFERRED, "4.4.2",
+         "lost connection with " H " while sending MAIL FROM", true},
         {hello, envelope, "DS: 554 5.6.0 spam\nC: QUIT", DELIVER_BOUNCED, "5.6.0",
          "host " H " said: 554 5.6.0 spam (in reply to end of DATA command)", false},
-        {"S: 220 hello\nC: EHLO me.example\nS: 250-hello\nS: 250 SIZE 10\n", "", "C: QUIT", DELIVER_BOUNCED, "5.3.4",
-         "message size 25 exceeds size limit 10 of server " H, false},
+        {"S: 220 hello\nC: EHLO me.example\nS: 250-hello\nS: 250 SIZE 10\n", "", "C: QUIT", DELIVER_BOUNCED,
+         "5.3.4", "message size 25 exceeds size limit 10 of server " H, false},
     };
     size_t i, j;
 
@@ -363,8 +374,9 @@ static void test_utf8_needs_a_server_that_knows_it(void **state)
     rcpt_at[0].addr = (char *)"\xc3\xa4@x.example";
     deliver_to("S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: QUIT\n");
     expect(0, DELIVER_BOUNCED, "5.6.7", "SMTPUTF8 is required, but was not offered by host " H);
-    rcpt_at[0].addr = (char *)"a@x.example";    /* asked for, but not needed */
-    deliver_to("S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\nS: 550 no\nC: QUIT\n");
+    rcpt_at[0].addr = (char *)"a@x.example"; /* asked for, but not needed */
+    deliver_to(
+        "S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\nS: 550 no\nC: QUIT\n");
     expect(0, DELIVER_BOUNCED, "5.0.0", "host " H " said: 550 no (in reply to MAIL FROM command)");
     content = BYTES("Subject: \xc3\xa4\r\n\r\nx\r\n");
     deliver_to("S: 220 hello\nC: EHLO me.example\nS: 250 SMTPUTF8\nC: QUIT\n");
@@ -377,9 +389,10 @@ static void test_long_lines_are_broken(void **state)
     conf_set(conf, "smtp_line_length_limit", "10", "test", 1);
     env.rcpt_count = 1;
     content = BYTES("1234567890\r\n12345678901\r\n1234567890123456789\r\n12345678901234567890\r\n");
-    deliver_to("S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\nS: 250 ok\n"
-               "C: RCPT TO:<a@x.example>\nS: 250 ok\nC: DATA\nS: 354 go\nC: 1234567890\nC: 1234567890\nC:  1\n"
-               "C: 1234567890\nC:  123456789\nC: 1234567890\nC:  123456789\nC:  0\nC: .\nS: 250 ok\nC: QUIT\n");
+    deliver_to(
+        "S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\nS: 250 ok\n"
+        "C: RCPT TO:<a@x.example>\nS: 250 ok\nC: DATA\nS: 354 go\nC: 1234567890\nC: 1234567890\nC:  1\n"
+        "C: 1234567890\nC:  123456789\nC: 1234567890\nC:  123456789\nC:  0\nC: .\nS: 250 ok\nC: QUIT\n");
     expect(0, DELIVER_SENT, "2.0.0", "250 ok");
 }
 
@@ -399,13 +412,16 @@ static void test_dead_server_then_the_next(void **state)
     nexthop = mem_printf(ctx, "[127.0.0.1]:%u", dead.port);
     co_spawn(run_delivery, NULL, "delivery");
     co_run();
-    expect(0, DELIVER_DEFERRED, "4.4.1", mem_printf(ctx, "connect to " H ":%u: Connection refused", dead.port));
-    expect(1, DELIVER_DEFERRED, "4.4.1", mem_printf(ctx, "connect to " H ":%u: Connection refused", dead.port));
+    expect(0, DELIVER_DEFERRED, "4.4.1",
+           mem_printf(ctx, "connect to " H ":%u: Connection refused", dead.port));
+    expect(1, DELIVER_DEFERRED, "4.4.1",
+           mem_printf(ctx, "connect to " H ":%u: Connection refused", dead.port));
     assert_true(results[0].is_site);
     assert_string_equal(results[0].relay, "none");
 
-    alive = (struct server){.script = "S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\n"
-                                      "S: 550 no\nC: QUIT\n"};
+    alive = (struct server){
+        .script = "S: 220 hello\nC: EHLO me.example\nS: 250 hello\nC: MAIL FROM:<me@y.example>\n"
+                  "S: 550 no\nC: QUIT\n"};
     open_server(&alive);
     nexthop = mem_printf(ctx, "[127.0.0.1]:%u, [127.0.0.1]:%u", dead.port, alive.port);
     co_spawn(run_two_targets, NULL, "delivery");

@@ -1,5 +1,6 @@
 /*
- * virtual(8): where a recipient's mailbox is, whose it is, and what became of the attempt. See virtual_agent.h.
+ * virtual(8): where a recipient's mailbox is, whose it is, and what became of the attempt. See
+ * virtual_agent.h.
  *
  * A bounce shows its text to a stranger, so texts name no file; the log's warning does.
  */
@@ -22,7 +23,7 @@ enum { MINIMUM_UID = 100, JOB_TIMEOUT_MS = 600 * 1000 };
 struct virtual_agent {
     struct deliver_agent agent;
     const char *base, *delimiter;
-    char *host;                     /* for maildir names: '/' and ':' escaped */
+    char *host; /* for maildir names: '/' and ':' escaped */
     struct table_maps mailboxes, uids, gids;
     uint64_t limit, lock_delay_ms, stale_ms;
     long lock_attempts;
@@ -85,7 +86,8 @@ static co_fn bool find_mailbox(struct attempt *t, char **value_r)
 
     if (*a->base == '\0')
         return misconfigured(t, "virtual_mailbox_base is empty");
-    switch (table_maps_find_address(&a->mailboxes, t->ctx, t->rcpt->addr, a->delimiter, false, value_r, NULL)) {
+    switch (
+        table_maps_find_address(&a->mailboxes, t->ctx, t->rcpt->addr, a->delimiter, false, value_r, NULL)) {
     case TABLE_FOUND:
         return check_path(t, *value_r);
     case TABLE_ABSENT:
@@ -127,8 +129,8 @@ static co_fn bool find_owner(struct attempt *t, struct virtual_job *job)
         !find_id(t, &t->agent->gids, "virtual_gid_maps", &gid))
         return false;
     if (uid < MINIMUM_UID)
-        return misconfigured(t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below %d", (unsigned)uid,
-                                           MINIMUM_UID));
+        return misconfigured(
+            t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below %d", (unsigned)uid, MINIMUM_UID));
     if (gid == 0)
         return misconfigured(t, "group id 0 in virtual_gid_maps");
     job->uid = (uid_t)uid;
@@ -224,7 +226,8 @@ static void give_failure(struct attempt *t, const struct virtual_job *job)
     default:
         break;
     }
-    log_warn("%s: %s %s: cannot %s: %s", t->request->envelope->id, what, job->path, job->step, strerror(job->code));
+    log_warn("%s: %s %s: cannot %s: %s", t->request->envelope->id, what, job->path, job->step,
+             strerror(job->code));
     deliver_result_set(t->ctx, t->result, *dsn == '4' ? DELIVER_DEFERRED : DELIVER_BOUNCED, dsn,
                        t->request->transport, "%s delivery failed: %s", what, strerror(job->code));
 }
@@ -296,13 +299,14 @@ static co_fn void deliver_one(struct attempt *t)
     talloc_free(job);
 }
 
-static co_fn void virtual_deliver(struct deliver_agent *agent, const void *ctx, const struct deliver_request *request,
-                                  struct deliver_result *results)
+static co_fn void virtual_deliver(struct deliver_agent *agent, const void *ctx,
+                                  const struct deliver_request *request, struct deliver_result *results)
 {
     size_t i;
 
     for (i = 0; i < request->rcpt_count; i++) {
-        struct attempt t = {(const struct virtual_agent *)agent, request, request->rcpts[i], ctx, &results[i]};
+        struct attempt t = {(const struct virtual_agent *)agent, request, request->rcpts[i], ctx,
+                            &results[i]};
 
         deliver_one(&t);
     }
@@ -313,7 +317,8 @@ static struct error *parse_locks(const void *ctx, const char *list, unsigned *lo
     static const struct {
         const char *name;
         unsigned bit;
-    } known[] = {{"fcntl", VIRTUAL_LOCK_FCNTL}, {"flock", VIRTUAL_LOCK_FLOCK}, {"dotlock", VIRTUAL_LOCK_DOTLOCK}};
+    } known[] = {
+        {"fcntl", VIRTUAL_LOCK_FCNTL}, {"flock", VIRTUAL_LOCK_FLOCK}, {"dotlock", VIRTUAL_LOCK_DOTLOCK}};
     const char *rest = list;
     char *word;
     size_t i;
@@ -357,7 +362,8 @@ static struct error *open_maps(struct virtual_agent *a, const struct conf *conf)
     e = table_maps_open(a, conf_text(conf, "virtual_uid_maps"), conf, &a->uids);
     if (e != NULL)
         return error_prepend(e, "virtual_uid_maps");
-    return error_prepend(table_maps_open(a, conf_text(conf, "virtual_gid_maps"), conf, &a->gids), "virtual_gid_maps");
+    return error_prepend(table_maps_open(a, conf_text(conf, "virtual_gid_maps"), conf, &a->gids),
+                         "virtual_gid_maps");
 }
 
 static struct error *virtual_open(const void *ctx, const char *service, const struct conf *conf,

@@ -1,5 +1,6 @@
 /*
- * From queue file to mailbox: CR LF becomes LF, a mbox gets its From_ line and its quoting. Runs on the thread pool.
+ * From queue file to mailbox: CR LF becomes LF, a mbox gets its From_ line and its quoting. Runs on the
+ * thread pool.
  */
 #include "bytes.h"
 #include "mem.h"
@@ -18,12 +19,12 @@ struct copy {
     int fd;
     bool is_mbox;
     bool is_failed;
-    char *out;              /* COPY_PIECE bytes */
+    char *out; /* COPY_PIECE bytes */
     size_t n;
-    bool has_cr;            /* a CR that may belong to a CR LF */
-    bool is_at_start;       /* of a line: angles and matched count what is held back */
-    uint64_t angles;        /* '>' since the line began */
-    size_t matched;         /* characters of "From " after them */
+    bool has_cr;      /* a CR that may belong to a CR LF */
+    bool is_at_start; /* of a line: angles and matched count what is held back */
+    uint64_t angles;  /* '>' since the line began */
+    size_t matched;   /* characters of "From " after them */
     char last;
 };
 
@@ -104,7 +105,8 @@ static void take_wire(struct copy *c, struct bytes piece)
     }
 }
 
-/* At most n bytes at a place of the content; 0 at its end, -1 when the file is shorter than it says or broken. */
+/* At most n bytes at a place of the content; 0 at its end, -1 when the file is shorter than it says or
+ * broken. */
 static ssize_t read_content(const struct virtual_job *job, uint64_t at, char *to, size_t n)
 {
     ssize_t got;
@@ -144,7 +146,8 @@ static void copy_content(struct copy *c)
 
 bool virtual_copy(struct virtual_job *job, int out_fd, bool is_mbox)
 {
-    struct copy c = {.job = job, .fd = out_fd, .is_mbox = is_mbox, .out = mem_bytes(job, COPY_PIECE), .last = '\n'};
+    struct copy c = {
+        .job = job, .fd = out_fd, .is_mbox = is_mbox, .out = mem_bytes(job, COPY_PIECE), .last = '\n'};
 
     if (is_mbox) {
         put_text(&c, job->from, strlen(job->from));
@@ -178,7 +181,8 @@ bool virtual_is_loop(const struct virtual_job *job)
     bool is_loop = false;
     ssize_t got;
 
-    while (rest.n < LOOP_HEADER_LIMIT && (got = read_content(job, rest.n, text + rest.n, LOOP_HEADER_LIMIT - rest.n)) > 0)
+    while (rest.n < LOOP_HEADER_LIMIT &&
+           (got = read_content(job, rest.n, text + rest.n, LOOP_HEADER_LIMIT - rest.n)) > 0)
         rest.n += (size_t)got;
     while (!is_loop && rest.n > 0) {
         line = bytes_trim(bytes_cut(&rest, '\n'));

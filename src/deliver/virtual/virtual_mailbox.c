@@ -39,7 +39,7 @@ bool virtual_sync_folder(const char *path)
     bool is_good;
 
     if (fd < 0)
-        return errno == EACCES;     /* a folder that its owner may write but not read cannot be synced by him */
+        return errno == EACCES; /* a folder that its owner may write but not read cannot be synced by him */
     is_good = fsync(fd) == 0 || errno == EINVAL;
     code = errno;
     close(fd);
@@ -50,7 +50,8 @@ bool virtual_sync_folder(const char *path)
 static bool sync_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *parent = slash == NULL ? mem_strdup(NULL, ".") : mem_printf(NULL, "%.*s/", (int)(slash - path), path);
+    char *parent =
+        slash == NULL ? mem_strdup(NULL, ".") : mem_printf(NULL, "%.*s/", (int)(slash - path), path);
     bool is_good = virtual_sync_folder(parent);
 
     talloc_free(parent);

@@ -1,6 +1,7 @@
 /*
- * A message into a maildir: written and synced as tmp/NAME, then linked as new/NAME, then the folder synced. A reader
- * never sees half a message, and what a crash leaves is a file in tmp/ that readers of maildirs remove after 36 hours.
+ * A message into a maildir: written and synced as tmp/NAME, then linked as new/NAME, then the folder synced.
+ * A reader never sees half a message, and what a crash leaves is a file in tmp/ that readers of maildirs
+ * remove after 36 hours.
  */
 #include "clock.h"
 #include "mem.h"
@@ -19,7 +20,8 @@ static char *unique_name(const struct virtual_job *job)
     uint64_t now = clock_real_us();
 
     return mem_printf(job, "%llu.M%06lluP%ldQ%u.%s", (unsigned long long)(now / 1000000),
-                      (unsigned long long)(now % 1000000), (long)getpid(), atomic_fetch_add(&count, 1), job->host);
+                      (unsigned long long)(now % 1000000), (long)getpid(), atomic_fetch_add(&count, 1),
+                      job->host);
 }
 
 static bool make_maildir(const struct virtual_job *job)

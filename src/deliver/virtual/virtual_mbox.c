@@ -1,9 +1,9 @@
 /*
- * A message at the end of a mbox file, under the locks that virtual_mailbox_lock names. A failure cuts the file back
- * to where it was.
+ * A message at the end of a mbox file, under the locks that virtual_mailbox_lock names. A failure cuts the
+ * file back to where it was.
  *
- * The fcntl lock is of the open file description kind: it keeps out other programs' fcntl locks as well as our own
- * other threads, which a lock of the process would not.
+ * The fcntl lock is of the open file description kind: it keeps out other programs' fcntl locks as well as
+ * our own other threads, which a lock of the process would not.
  */
 #include "bytes.h"
 #include "clock.h"
@@ -95,7 +95,7 @@ static bool check_file(struct virtual_job *job, int fd, struct stat *st_r)
         return false;
     }
     if (lstat(job->path, &named) != 0 || named.st_ino != st_r->st_ino || named.st_dev != st_r->st_dev) {
-        job->end = VIRTUAL_LOCKED;  /* replaced while we waited for the lock */
+        job->end = VIRTUAL_LOCKED; /* replaced while we waited for the lock */
         return false;
     }
     if (job->limit != 0 && (uint64_t)st_r->st_size + virtual_copy_size(job) > job->limit) {

@@ -1,5 +1,5 @@
-/* deliver/virtual: bytes of maildir and mbox, limits, locks, failures, paths that lead out, owners. As root the
- * mailboxes belong to another user; as an ordinary user, to that one. */
+/* deliver/virtual: bytes of maildir and mbox, limits, locks, failures, paths that lead out, owners. As root
+ * the mailboxes belong to another user; as an ordinary user, to that one. */
 #include "buf.h"
 #include "clock.h"
 #include "log.h"
@@ -60,7 +60,8 @@ static int setup(void **state)
     log_capture(no_line, NULL);
     conf = conf_read(ctx, NULL, &faults);
     set("virtual_mailbox_base", dir);
-    set("virtual_mailbox_maps", "inline:{ {dir@x=x/dir/} {box@x=x/box} {up@x=../evil} {..@x=../evil/} {low@x=low} }");
+    set("virtual_mailbox_maps",
+        "inline:{ {dir@x=x/dir/} {box@x=x/box} {up@x=../evil} {..@x=../evil/} {low@x=low} }");
     set("virtual_uid_maps", "inline:{ {low@x=99} } static:12345");
     set("virtual_gid_maps", "static:12345");
     set("deliver_lock_attempts", "2");
@@ -93,10 +94,10 @@ static void run_delivery(void *arg)
 {
     struct delivery *d = arg;
     struct queue_rcpt rcpt = {.addr = (char *)d->rcpt, .orig = (char *)"orig@x"}, *rcpts[] = {&rcpt};
-    struct queue_envelope env = {.id = "ABCDEF123456", .sender = (char *)d->sender, .content_offset = 7,
-                                 .content_size = d->content.n};
-    struct deliver_request request = {.envelope = &env, .transport = "virtual", .nexthop = "x", .rcpts = rcpts,
-                                      .rcpt_count = 1};
+    struct queue_envelope env = {
+        .id = "ABCDEF123456", .sender = (char *)d->sender, .content_offset = 7, .content_size = d->content.n};
+    struct deliver_request request = {
+        .envelope = &env, .transport = "virtual", .nexthop = "x", .rcpts = rcpts, .rcpt_count = 1};
     FILE *file = tmpfile();
 
     assert_non_null(file);
@@ -239,13 +240,15 @@ static const char *after_from(const char *text, const char *sender)
 
 static void test_mbox_bytes(void **state)
 {
-    static const char want[] = "Return-Path: <me@x>\nX-Original-To: orig@x\nDelivered-To: box@x\nSubject: x\n\n"
-                               ">From me\n>>From you\n>>From\nFromage\n From \n>\n>From \n\nFrom ";
+    static const char want[] =
+        "Return-Path: <me@x>\nX-Original-To: orig@x\nDelivered-To: box@x\nSubject: x\n\n"
+        ">From me\n>>From you\n>>From\nFromage\n From \n>\n>From \n\nFrom ";
     char *text;
     struct stat st;
     const char *rest;
 
-    deliver("box@x", BYTES("Subject: x\r\n\r\nFrom me\r\n>From you\r\n>>From\r\nFromage\r\n From \r\n>\r\nFrom \r\n"));
+    deliver("box@x",
+            BYTES("Subject: x\r\n\r\nFrom me\r\n>From you\r\n>>From\r\nFromage\r\n From \r\n>\r\nFrom \r\n"));
     expect(DELIVER_SENT, "2.0.0");
     assert_string_equal(result.text, "delivered to mailbox");
     deliver("box@x", BYTES("Subject: y\r\n\r\nno line end"));
@@ -254,8 +257,9 @@ static void test_mbox_bytes(void **state)
     rest = after_from(text, "me@x");
     assert_int_equal(strncmp(rest, want, strlen(want)), 0);
     rest = after_from(strstr(rest, "\n\nFrom ") + 2, "me@x");
-    assert_string_equal(rest, "Return-Path: <me@x>\nX-Original-To: orig@x\nDelivered-To: box@x\nSubject: y\n\n"
-                              "no line end\n\n");
+    assert_string_equal(rest,
+                        "Return-Path: <me@x>\nX-Original-To: orig@x\nDelivered-To: box@x\nSubject: y\n\n"
+                        "no line end\n\n");
     free(text);
     assert_int_equal(stat(path_of("x/box"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);

@@ -1,6 +1,7 @@
 /*
- * A user's identity for one thread. The C library's setgroups() changes every thread of the process, so the raw calls
- * are used; setfsuid() alone decides about files, and takes root's powers over them away while it lasts.
+ * A user's identity for one thread. The C library's setgroups() changes every thread of the process, so the
+ * raw calls are used; setfsuid() alone decides about files, and takes root's powers over them away while it
+ * lasts.
  */
 #include "log.h"
 #include "virtual_mailbox.h"

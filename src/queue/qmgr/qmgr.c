@@ -1,5 +1,6 @@
 /*
- * The scheduler's frame: settings, the lock that makes it the only one, the doorbell, and its coroutines. See qmgr.h.
+ * The scheduler's frame: settings, the lock that makes it the only one, the doorbell, and its coroutines. See
+ * qmgr.h.
  */
 #include "qmgr.h"
 
@@ -57,8 +58,7 @@ static co_fn void end_tasks(struct qmgr *q)
     struct qmgr_task *task;
 
     co_shield(true);
-    DL_FOREACH(q->tasks, task)
-    {
+    DL_FOREACH (q->tasks, task) {
         co_cancel(task->co);
     }
     while (q->tasks != NULL && co_park(deadline, "deliveries to end") == CO_OK)
@@ -81,7 +81,7 @@ static void heed(struct qmgr *q, char what)
         qmgr_transport_revive_all(q);
         break;
     default:
-        break;  /* the socket is open to every local user */
+        break; /* the socket is open to every local user */
     }
 }
 
@@ -116,7 +116,8 @@ static struct error *hang_doorbell(struct qmgr *q)
     if (q->doorbell < 0)
         return error_errno(errno, "socket");
     unlink(path);
-    if (bind(q->doorbell, (const struct sockaddr *)&address.sa, address.length) != 0 || chmod(path, 0666) != 0)
+    if (bind(q->doorbell, (const struct sockaddr *)&address.sa, address.length) != 0 ||
+        chmod(path, 0666) != 0)
         return error_errno(errno, "listen on %s", path);
     return NULL;
 }
@@ -155,7 +156,8 @@ static co_fn struct error *lock_queue(struct qmgr *q)
             return error_errno(errno, "lock %s", path);
         if (tries == 0)
             log_info("waiting for the present scheduler of this queue to end");
-        if (tries == LOCK_TRIES || co_sleep(clock_ms() + LOCK_PAUSE_MS, "the other scheduler") == CO_CANCELLED)
+        if (tries == LOCK_TRIES ||
+            co_sleep(clock_ms() + LOCK_PAUSE_MS, "the other scheduler") == CO_CANCELLED)
             return error_new(ERROR_TEMP, "%s: another scheduler has this queue", path);
     }
     return NULL;
@@ -185,8 +187,7 @@ static void forget_tables(struct qmgr *q)
 {
     struct qmgr_transport *t, *next;
 
-    HASH_ITER(hh, q->transports, t, next)
-    {
+    HASH_ITER (hh, q->transports, t, next) {
         HASH_CLEAR(hh, t->destinations);
     }
     HASH_CLEAR(hh, q->transports);
@@ -212,7 +213,7 @@ struct error *qmgr_run(const struct conf *conf, const struct conf_services *serv
         end_tasks(q);
     }
     if (q->tasks != NULL)
-        return e;   /* one of them hangs in the disk; the process ends, its memory with it */
+        return e; /* one of them hangs in the disk; the process ends, its memory with it */
     forget_tables(q);
     talloc_free(q);
     return e;

@@ -1,7 +1,7 @@
 /*
- * Workers: each holds one connection to a transport's agents and hands over batch after batch, as long as there is
- * something to do. What an agent does not answer is looked up in the file: marked recipients are delivered, the others
- * are deferred.
+ * Workers: each holds one connection to a transport's agents and hands over batch after batch, as long as
+ * there is something to do. What an agent does not answer is looked up in the file: marked recipients are
+ * delivered, the others are deferred.
  */
 #include "qmgr_state.h"
 
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    CONNECT_TRIES = 20,         /* of an agent that is being restarted */
+    CONNECT_TRIES = 20, /* of an agent that is being restarted */
     CONNECT_PAUSE_MS = 100,
     CONNECT_TIMEOUT_MS = 10 * 1000,
     FAULT_LIMIT = 3,            /* agents in a row that died at work */
@@ -41,8 +41,8 @@ const struct conf_service *qmgr_agent_service(const struct qmgr *q, const char *
 struct error *qmgr_agent_connect(struct qmgr *q, const void *ctx, const struct conf_service *service,
                                  struct io_stream **stream_r)
 {
-    char *path = mem_printf(ctx, "%s/%s/%s", queue_directory(q->queue), service->is_private ? "private" : "public",
-                            service->name);
+    char *path = mem_printf(ctx, "%s/%s/%s", queue_directory(q->queue),
+                            service->is_private ? "private" : "public", service->name);
     struct io_address address;
     struct error *e = io_address_unix(path, &address);
     int tries;
@@ -86,8 +86,8 @@ static void read_marks(struct qmgr *q, const struct qmgr_batch *b, bool *is_done
 
 static void settle_by_marks(struct qmgr *q, struct qmgr_batch *b, const char *text)
 {
-    struct deliver_result sent = {.status = DELIVER_SENT, .dsn = "2.0.0", .text = (char *)"delivered",
-                                  .relay = (char *)"none"};
+    struct deliver_result sent = {
+        .status = DELIVER_SENT, .dsn = "2.0.0", .text = (char *)"delivered", .relay = (char *)"none"};
     bool *is_done = mem_array(NULL, bool, b->n);
     size_t i;
 
@@ -150,16 +150,22 @@ static bool answer_failed(struct worker *w, struct qmgr_batch *b, struct error *
     return true;
 }
 
-static struct deliver_request request_of(struct qmgr *q, const struct qmgr_batch *b, struct queue_rcpt **rcpts)
+static struct deliver_request request_of(struct qmgr *q, const struct qmgr_batch *b,
+                                         struct queue_rcpt **rcpts)
 {
     const struct qmgr_destination *d = b->destination;
     size_t i;
 
     for (i = 0; i < b->n; i++)
         rcpts[i] = b->message->rcpts[b->at[i]];
-    return (struct deliver_request){.envelope = b->message->envelope, .fd = -1, .transport = d->transport->name,
-                                    .nexthop = d->nexthop, .rcpts = rcpts, .rcpt_count = b->n,
-                                    .active_us = b->message->active_us, .soft_bounce = q->soft_bounce};
+    return (struct deliver_request){.envelope = b->message->envelope,
+                                    .fd = -1,
+                                    .transport = d->transport->name,
+                                    .nexthop = d->nexthop,
+                                    .rcpts = rcpts,
+                                    .rcpt_count = b->n,
+                                    .active_us = b->message->active_us,
+                                    .soft_bounce = q->soft_bounce};
 }
 
 /* True: the connection is good for more. */
@@ -168,8 +174,8 @@ static co_fn bool ask(struct worker *w, struct qmgr_batch *b)
     void *ctx = talloc_named_const(NULL, 0, "batch");
     struct deliver_result *results = mem_array(ctx, struct deliver_result, b->n);
     struct deliver_request request = request_of(w->qmgr, b, mem_array(ctx, struct queue_rcpt *, b->n));
-    struct error *e = deliver_ask(ctx, w->stream, &request, QUEUE_ACTIVE, clock_ms() + w->qmgr->agent_timeout_ms,
-                                  results);
+    struct error *e =
+        deliver_ask(ctx, w->stream, &request, QUEUE_ACTIVE, clock_ms() + w->qmgr->agent_timeout_ms, results);
     bool is_good = e == NULL;
 
     if (co_is_cancelled()) {

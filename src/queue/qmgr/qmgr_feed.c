@@ -1,6 +1,7 @@
 /*
- * From files to messages: scans incoming when the doorbell rings, both places every queue_run_delay, and takes what
- * is due as long as there is room. Scans run on the thread pool and bring back a bounded list of ids.
+ * From files to messages: scans incoming when the doorbell rings, both places every queue_run_delay, and
+ * takes what is due as long as there is room. Scans run on the thread pool and bring back a bounded list of
+ * ids.
  */
 #include "clock.h"
 #include "log.h"
@@ -10,11 +11,11 @@
 #include <stdlib.h>
 
 enum {
-    SCAN_LIMIT = 5000,          /* ids of one scan */
-    FLUSH_LIMIT = 100000,       /* of a flush, which looks only once */
-    TURN = 64,                  /* messages of one place before it is the other's turn */
+    SCAN_LIMIT = 5000,    /* ids of one scan */
+    FLUSH_LIMIT = 100000, /* of a flush, which looks only once */
+    TURN = 64,            /* messages of one place before it is the other's turn */
     RESOLVING_LIMIT = 100,
-    LATER_MS = 3000,            /* for what was locked */
+    LATER_MS = 3000, /* for what was locked */
     SCAN_TIMEOUT_MS = 600 * 1000
 };
 
@@ -35,7 +36,7 @@ struct found {
 struct scan {
     struct queue *queue;
     enum queue_place place;
-    time_t until;               /* later ones are not due */
+    time_t until; /* later ones are not due */
     size_t limit;
     struct found *at;
     size_t n, room;
@@ -115,8 +116,8 @@ static co_fn void scan(struct qmgr *q, int which, bool *is_cut_r)
 
 struct feed {
     struct qmgr *qmgr;
-    bool is_cut[2];         /* the last scan did not see everything */
-    bool had_luck[2];       /* and something of it was taken */
+    bool is_cut[2];   /* the last scan did not see everything */
+    bool had_luck[2]; /* and something of it was taken */
     uint64_t next_run, look_again;
 };
 
@@ -144,7 +145,7 @@ static co_fn bool feed_place(struct feed *f, int which)
         if ((taken == QMGR_LATER || taken == QMGR_TROUBLE) && f->look_again == 0)
             f->look_again = clock_ms() + LATER_MS;
         if (taken == QMGR_TROUBLE)
-            b->at = b->n;   /* the others would fare no better now */
+            b->at = b->n; /* the others would fare no better now */
     }
     if (b->at == b->n && f->is_cut[which] && f->had_luck[which]) {
         f->is_cut[which] = false;
@@ -183,11 +184,11 @@ void qmgr_feed(struct qmgr *q)
         look_at_clock(&f);
         q->is_hungry = false;
         if (q->wants_flush)
-            q->backlog[1].at = q->backlog[1].n;     /* the flush sees it all anew */
+            q->backlog[1].at = q->backlog[1].n; /* the flush sees it all anew */
         more = feed_place(&f, 0);
         more = feed_place(&f, 1) || more;
         if (more && !q->is_hungry)
-            co_yield();
+            co_yield ();
         else
             co_park(next_look(&f), "mail");
     }

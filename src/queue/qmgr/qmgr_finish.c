@@ -1,6 +1,6 @@
 /*
- * The end of a message's stay in active: what failed for good, or is out of time, is reported to the sender by the
- * bounce service; what is left waits in deferred; when nothing is left the file is removed.
+ * The end of a message's stay in active: what failed for good, or is out of time, is reported to the sender
+ * by the bounce service; what is left waits in deferred; when nothing is left the file is removed.
  *
  * Nothing is forgotten while the disk refuses: the file stays in active and the step is tried again.
  */
@@ -85,8 +85,13 @@ static co_fn void report_some(struct qmgr_message *m, const size_t *at, size_t n
     struct deliver_result *reasons = mem_array(ctx, struct deliver_result, n);
     struct deliver_result *results = mem_array(ctx, struct deliver_result, n);
     struct queue_rcpt **rcpts = mem_array(ctx, struct queue_rcpt *, n);
-    struct deliver_request request = {.envelope = m->envelope, .fd = -1, .transport = bounce_service, .nexthop = "",
-                                      .rcpts = rcpts, .rcpt_count = n, .active_us = m->active_us,
+    struct deliver_request request = {.envelope = m->envelope,
+                                      .fd = -1,
+                                      .transport = bounce_service,
+                                      .nexthop = "",
+                                      .rcpts = rcpts,
+                                      .rcpt_count = n,
+                                      .active_us = m->active_us,
                                       .reasons = reasons};
     struct error *e;
     size_t i;
@@ -176,7 +181,7 @@ static co_fn bool put_away_surely(struct qmgr_message *m)
     struct error *e;
 
     while (!m->is_gone && (e = put_away(m)) != NULL) {
-        m->is_gone = e->code == ENOENT;     /* removed, or put on hold */
+        m->is_gone = e->code == ENOENT; /* removed, or put on hold */
         if (!m->is_gone)
             log_warn("%s: %s", m->id, e->text);
         error_free(&e);

@@ -6,9 +6,9 @@
 
 /* Where one recipient goes, or why he goes nowhere. */
 struct qmgr_route {
-    const char *transport;  /* NULL: nowhere */
+    const char *transport; /* NULL: nowhere */
     const char *nexthop;
-    const char *dsn;        /* nowhere: "5.1.3" or "4.3.0" */
+    const char *dsn; /* nowhere: "5.1.3" or "4.3.0" */
     const char *text;
 };
 
@@ -18,11 +18,11 @@ struct qmgr_group_list {
         const char *transport, *nexthop;
         size_t *at;
         size_t n;
-    } *items;
+    } * items;
     size_t n;
 };
-/* Groups the routes that lead somewhere by transport and next hop (domains without case). Owned by ctx; texts are the
- * routes'. Groups are in the order of their first recipient. */
+/* Groups the routes that lead somewhere by transport and next hop (domains without case). Owned by ctx; texts
+ * are the routes'. Groups are in the order of their first recipient. */
 struct qmgr_group_list qmgr_group(const void *ctx, const struct qmgr_route *routes, size_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * kill -9 of scheduler and agents at random moments: every message arrives. The agent's "mailbox" is a file a
- * delivery; more than one of a recipient is a duplicate, which a kill between delivery and mark may cost, and nothing
- * else may.
+ * delivery; more than one of a recipient is a duplicate, which a kill between delivery and mark may cost, and
+ * nothing else may.
  */
 #include "clock.h"
 #include "deliver_agent.h"
@@ -28,8 +28,8 @@ static char dir[64];
 static void *ctx;
 static struct queue *q;
 static struct conf *conf;
-static struct conf_service service = {.name = "fake", .type = CONF_UNIX, .is_private = true, .maxproc = 20,
-                                      .command = "virtual"};
+static struct conf_service service = {
+    .name = "fake", .type = CONF_UNIX, .is_private = true, .maxproc = 20, .command = "virtual"};
 static struct conf_services services = {&service, 1};
 
 static void no_line(const char *line, void *arg)
@@ -39,8 +39,9 @@ static void no_line(const char *line, void *arg)
 static void open_all(unsigned worker)
 {
     static const char *const values[][2] = {
-        {"default_transport", "fake"}, {"mydestination", ""}, {"local_recipient_maps", ""}, {"queue_run_delay", "1s"},
-        {"minimal_backoff_time", "1s"}, {"maximal_backoff_time", "1s"}, {"transport_retry_time", "1s"},
+        {"default_transport", "fake"},  {"mydestination", ""},          {"local_recipient_maps", ""},
+        {"queue_run_delay", "1s"},      {"minimal_backoff_time", "1s"}, {"maximal_backoff_time", "1s"},
+        {"transport_retry_time", "1s"},
     };
     struct queue_conf queue_conf = {.directory = dir, .hash_depth = 1};
     struct conf_faults faults = {0};
@@ -70,8 +71,8 @@ static void write_messages(void *arg)
     int i, j;
 
     for (i = 0; i < MESSAGES; i++) {
-        struct queue_envelope env = {.sender = (char *)"me@x", .rcpts = rcpts, .rcpt_count = RCPTS,
-                                     .arrived_us = clock_real_us()};
+        struct queue_envelope env = {
+            .sender = (char *)"me@x", .rcpts = rcpts, .rcpt_count = RCPTS, .arrived_us = clock_real_us()};
         struct queue_writer *w = queue_writer_new(ctx, q);
 
         for (j = 0; j < RCPTS; j++)
@@ -99,8 +100,8 @@ static void file_deliver(struct deliver_agent *a, const void *c, const struct de
                   O_CREAT | O_EXCL | O_WRONLY, 0600);
         if (fd >= 0)
             close(fd);
-        deliver_result_set(c, &results[i], fd >= 0 ? DELIVER_SENT : DELIVER_DEFERRED, fd >= 0 ? "2.0.0" : "4.0.0",
-                           "fake", "ok");
+        deliver_result_set(c, &results[i], fd >= 0 ? DELIVER_SENT : DELIVER_DEFERRED,
+                           fd >= 0 ? "2.0.0" : "4.0.0", "fake", "ok");
     }
 }
 
@@ -224,7 +225,8 @@ static void test_nothing_is_lost(void **state)
     assert_int_equal(waitpid(writer, &status, 0), writer);
     assert_int_equal(status, 0);
     until = clock_ms() + PATIENCE_MS;
-    while (count_queue("incoming") + count_queue("active") + count_queue("deferred") > 0 && clock_ms() < until)
+    while (count_queue("incoming") + count_queue("active") + count_queue("deferred") > 0 &&
+           clock_ms() < until)
         nap(50);
     for (i = 0; i < 2; i++)
         end(pids[i]);

@@ -1,5 +1,6 @@
 /*
- * One message: from its file into memory, its recipients on their ways, and what becomes of each. See qmgr_state.h.
+ * One message: from its file into memory, its recipients on their ways, and what becomes of each. See
+ * qmgr_state.h.
  */
 #include "clock.h"
 #include "log.h"
@@ -23,7 +24,8 @@ static void set_aside(struct qmgr *q, enum queue_place place, const char *id, co
 
 static bool is_trouble(int code)
 {
-    return code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == EROFS || code == EIO;
+    return code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == EROFS ||
+           code == EIO;
 }
 
 static enum qmgr_taken take_failed(struct qmgr *q, enum queue_place place, const char *id, struct error *e)
@@ -99,12 +101,13 @@ static co_fn void send_on_its_way(struct qmgr *q, void *arg)
         qmgr_transport_add(q, m, &groups.items[i]);
     for (i = 0; i < m->n; i++) {
         if (routes[i].transport == NULL)
-            qmgr_message_fail(m, i, routes[i].dsn[0] == '5' ? DELIVER_BOUNCED : DELIVER_DEFERRED, routes[i].dsn,
-                              routes[i].text);
+            qmgr_message_fail(m, i, routes[i].dsn[0] == '5' ? DELIVER_BOUNCED : DELIVER_DEFERRED,
+                              routes[i].dsn, routes[i].text);
     }
 }
 
-static enum qmgr_taken begin(struct qmgr *q, enum queue_place place, const char *id, struct queue_envelope *env)
+static enum qmgr_taken begin(struct qmgr *q, enum queue_place place, const char *id,
+                             struct queue_envelope *env)
 {
     struct qmgr_message *m = mem_new(q, struct qmgr_message);
 
@@ -118,7 +121,7 @@ static enum qmgr_taken begin(struct qmgr *q, enum queue_place place, const char 
     q->message_count++;
     q->rcpt_count += m->n;
     log_active(m);
-    if (m->n == 0) {    /* all delivered, when a crash kept it from being removed */
+    if (m->n == 0) { /* all delivered, when a crash kept it from being removed */
         qmgr_spawn(q, qmgr_message_finish, m, id);
         return QMGR_TAKEN;
     }
@@ -167,8 +170,8 @@ void qmgr_message_settle(struct qmgr_message *m, size_t at, const struct deliver
 void qmgr_message_fail(struct qmgr_message *m, size_t at, enum deliver_status status, const char *dsn,
                        const char *text)
 {
-    struct deliver_request request = {.envelope = m->envelope, .active_us = m->active_us,
-                                      .soft_bounce = m->qmgr->soft_bounce};
+    struct deliver_request request = {
+        .envelope = m->envelope, .active_us = m->active_us, .soft_bounce = m->qmgr->soft_bounce};
     struct deliver_result result = {.status = status, .text = (char *)text, .relay = (char *)"none"};
 
     snprintf(result.dsn, sizeof(result.dsn), "%s", dsn);

@@ -1,6 +1,6 @@
 /*
- * The scheduler at work in one process with agents that do what a recipient's local part says: sN is sent, dN deferred,
- * bN bounced, xN meets a dead next hop, kN kills the agent, hN hangs until the test lets go.
+ * The scheduler at work in one process with agents that do what a recipient's local part says: sN is sent, dN
+ * deferred, bN bounced, xN meets a dead next hop, kN kills the agent, hN hangs until the test lets go.
  */
 #include "buf.h"
 #include "clock.h"
@@ -40,8 +40,8 @@ static void set(const char *name, const char *value)
 
 static void add_service(const char *name, const char *command)
 {
-    service_at[services.n++] = (struct conf_service){.name = name, .type = CONF_UNIX, .is_private = true,
-                                                     .maxproc = 50, .command = command, .conf = conf};
+    service_at[services.n++] = (struct conf_service){
+        .name = name, .type = CONF_UNIX, .is_private = true, .maxproc = 50, .command = command, .conf = conf};
 }
 
 static int setup(void **state)
@@ -84,11 +84,11 @@ static int teardown(void **state)
 /* ---- agents ---- */
 
 static struct {
-    bool is_open;               /* everything is sent */
-    bool lets_go;               /* hN go on */
+    bool is_open; /* everything is sent */
+    bool lets_go; /* hN go on */
     unsigned now, most, requests;
-    struct buf order;           /* recipients as they were asked */
-    struct buf reported;        /* "recipient dsn text\n" of the bounce agent */
+    struct buf order;    /* recipients as they were asked */
+    struct buf reported; /* "recipient dsn text\n" of the bounce agent */
     bool bounce_fails;
 } seen;
 
@@ -123,7 +123,8 @@ static void fake_deliver(struct deliver_agent *a, const void *c, const struct de
     co_sleep(clock_ms() + 1, "work");
     for (i = 0; i < request->rcpt_count; i++) {
         buf_addf(&seen.order, "%s ", request->rcpts[i]->addr);
-        while (request->rcpts[i]->addr[0] == 'h' && !seen.lets_go && clock_ms() < deadline && !co_is_cancelled())
+        while (request->rcpts[i]->addr[0] == 'h' && !seen.lets_go && clock_ms() < deadline &&
+               !co_is_cancelled())
             co_sleep(clock_ms() + 2, "hang");
         fake_one(c, request->rcpts[i], &results[i]);
     }
@@ -145,7 +146,8 @@ static void fake_bounce(struct deliver_agent *a, const void *c, const struct del
 }
 
 static const struct deliver_agent_ops fake_ops = {.command = "fake", .deliver = fake_deliver};
-static const struct deliver_agent_ops bounce_ops = {.command = "bounce", .is_report = true, .deliver = fake_bounce};
+static const struct deliver_agent_ops bounce_ops = {
+    .command = "bounce", .is_report = true, .deliver = fake_bounce};
 static struct deliver_agent fake = {&fake_ops}, bounce = {&bounce_ops};
 
 struct listener {
@@ -153,7 +155,7 @@ struct listener {
     struct deliver_agent *agent;
     struct co *co;
     int fd;
-    bool dies;      /* reads nothing and closes */
+    bool dies; /* reads nothing and closes */
 };
 struct connection {
     struct listener *listener;
@@ -206,8 +208,8 @@ static void open_listener(struct listener *l)
 static void put_message_at(const char *id, const char *sender, const char *rcpts, uint64_t age_s)
 {
     struct queue_rcpt at[300];
-    struct queue_envelope env = {.sender = (char *)sender, .rcpts = at,
-                                 .arrived_us = clock_real_us() - age_s * 1000000};
+    struct queue_envelope env = {
+        .sender = (char *)sender, .rcpts = at, .arrived_us = clock_real_us() - age_s * 1000000};
     struct bytes rest = bytes_of(rcpts), word;
     struct queue_writer *w = queue_writer_new(ctx, q);
 
@@ -244,13 +246,13 @@ static void give_up(const char *condition)
     abort();
 }
 
-#define WAIT_UNTIL(condition)                                                                                  \
-    do {                                                                                                       \
-        uint64_t until = clock_ms() + PATIENCE_MS;                                                             \
-        while (!(condition) && clock_ms() < until)                                                             \
-            co_sleep(clock_ms() + 2, "test");                                                                  \
-        if (!(condition))                                                                                      \
-            give_up(#condition);                                                                               \
+#define WAIT_UNTIL(condition)                                                                                \
+    do {                                                                                                     \
+        uint64_t until = clock_ms() + PATIENCE_MS;                                                           \
+        while (!(condition) && clock_ms() < until)                                                           \
+            co_sleep(clock_ms() + 2, "test");                                                                \
+        if (!(condition))                                                                                    \
+            give_up(#condition);                                                                             \
     } while (0)
 
 static bool logged(const char *text)
@@ -387,9 +389,11 @@ static void transports_story(void)
     put_message("AAAAAA000003", "s1@nosocket.example s2@a.example");
     WAIT_UNTIL(is_in(QUEUE_DEFERRED, "AAAAAA000001") && is_in(QUEUE_DEFERRED, "AAAAAA000002") &&
                is_in(QUEUE_DEFERRED, "AAAAAA000003"));
-    assert_true(logged("dsn=4.3.0, status=deferred (mail transport \"later\" needs the command pipe, which this "
-                       "version does not have)"));
-    assert_true(logged("status=deferred (unknown mail transport error: no transport \"nobody\" in master.cf)"));
+    assert_true(
+        logged("dsn=4.3.0, status=deferred (mail transport \"later\" needs the command pipe, which this "
+               "version does not have)"));
+    assert_true(
+        logged("status=deferred (unknown mail transport error: no transport \"nobody\" in master.cf)"));
     assert_true(logged("AAAAAA000003: to=<s1@nosocket.example>, relay=none"));
     assert_true(logged("status=deferred (mail transport unavailable)"));
     assert_true(logged("AAAAAA000003: to=<s2@a.example>, relay=fake"));
@@ -397,7 +401,8 @@ static void transports_story(void)
 
 static void test_transports_that_do_not_work(void **state)
 {
-    set("transport_maps", "inline:{ {later.example=later:} {unknown.example=nobody:} {nosocket.example=nosocket:} }");
+    set("transport_maps",
+        "inline:{ {later.example=later:} {unknown.example=nobody:} {nosocket.example=nosocket:} }");
     add_service("nosocket", "virtual");
     run(transports_story);
 }
@@ -443,7 +448,7 @@ static void dead_story(void)
     assert_true(logged("AAAAAA000007: to=<s1@dead.example>, relay=none"));
     assert_true(logged("dsn=4.4.1, status=deferred (delivery temporarily suspended: connect to x: refused)"));
     seen.is_open = true;
-    queue_notify(q, 'F');   /* and now it lives again */
+    queue_notify(q, 'F'); /* and now it lives again */
     WAIT_UNTIL(is_nowhere("AAAAAA000018"));
 }
 
@@ -465,7 +470,7 @@ static void fair_story(void)
     WAIT_UNTIL(strstr(buf_text(&seen.order), "h0") != NULL);
     put_message("AAAAAA000002", "small@a.example");
     put_message("AAAAAA000003", "other@b.example");
-    WAIT_UNTIL(is_nowhere("AAAAAA000003"));     /* another destination does not wait at all */
+    WAIT_UNTIL(is_nowhere("AAAAAA000003")); /* another destination does not wait at all */
     WAIT_UNTIL(logged("AAAAAA000002: from="));
     seen.lets_go = true;
     WAIT_UNTIL(is_nowhere("AAAAAA000001") && is_nowhere("AAAAAA000002"));
@@ -544,7 +549,7 @@ static void restart_story(void)
     WAIT_UNTIL(is_in(QUEUE_INCOMING, "AAAAAA000001"));
     seen.lets_go = true;
     WAIT_UNTIL(is_nowhere("AAAAAA000001"));
-    assert_string_equal(strstr(seen.order.p, "h2@"), "h2@a.example ");  /* once, and last */
+    assert_string_equal(strstr(seen.order.p, "h2@"), "h2@a.example "); /* once, and last */
     assert_ptr_equal(strstr(strstr(seen.order.p, "h1@") + 1, "h1@"), NULL);
     assert_true(logged("AAAAAA000001: removed\n"));
 }

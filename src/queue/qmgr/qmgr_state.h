@@ -1,11 +1,12 @@
 /*
  * For this folder: what the scheduler has in its head.
  *
- * A message is taken from its file, its recipients are grouped by next hop, and each group waits at its destination.
- * A transport's workers (coroutines, as many as the service may have sessions) take turns over the destinations, and
- * a destination takes turns over the messages that wait there, a batch of recipients at a time: so neither a busy
- * destination nor a message with very many recipients holds up the others. When the last recipient of a message is
- * settled, the message is finished: removed, deferred, or reported to its sender.
+ * A message is taken from its file, its recipients are grouped by next hop, and each group waits at its
+ * destination. A transport's workers (coroutines, as many as the service may have sessions) take turns over
+ * the destinations, and a destination takes turns over the messages that wait there, a batch of recipients at
+ * a time: so neither a busy destination nor a message with very many recipients holds up the others. When the
+ * last recipient of a message is settled, the message is finished: removed, deferred, or reported to its
+ * sender.
  */
 #ifndef QUEUE_QMGR_QMGR_STATE_H
 #define QUEUE_QMGR_QMGR_STATE_H
@@ -28,30 +29,30 @@ struct qmgr_message {
     struct queue_rcpt **rcpts;      /* those to do */
     struct deliver_result *results; /* of rcpts */
     size_t n, settled;
-    bool is_gone;                   /* removed or moved by somebody else: forget it */
+    bool is_gone; /* removed or moved by somebody else: forget it */
     bool is_corrupt;
-    bool is_flushed;                /* somebody asked for this attempt: defer_transports does not count */
+    bool is_flushed; /* somebody asked for this attempt: defer_transports does not count */
 };
 
 /* Recipients of one message that wait at a destination. */
 struct qmgr_group_wait {
     struct qmgr_group_wait *prev, *next;
     struct qmgr_message *message;
-    const size_t *at;               /* places in message->rcpts */
+    const size_t *at; /* places in message->rcpts */
     size_t n, taken;
 };
 
 struct qmgr_destination {
-    UT_hash_handle hh;              /* by name, in the transport */
-    struct qmgr_destination *prev, *next;   /* in the transport's ready list */
+    UT_hash_handle hh;                    /* by name, in the transport */
+    struct qmgr_destination *prev, *next; /* in the transport's ready list */
     struct qmgr_transport *transport;
-    char *name;                     /* the next hop in lower case */
+    char *name; /* the next hop in lower case */
     char *nexthop;
     struct qmgr_group_wait *waiting;
     struct qmgr_window window;
     long busy;
-    uint64_t dead_until;            /* clock_ms(); 0: alive */
-    struct deliver_result why;      /* dead: the failure that made it so */
+    uint64_t dead_until;       /* clock_ms(); 0: alive */
+    struct deliver_result why; /* dead: the failure that made it so */
     bool is_ready;
 };
 
@@ -59,14 +60,14 @@ struct qmgr_transport {
     UT_hash_handle hh;
     struct qmgr *qmgr;
     char *name;
-    const struct conf_service *service;     /* NULL: not usable, `trouble` says why */
+    const struct conf_service *service; /* NULL: not usable, `trouble` says why */
     char *trouble;
     struct qmgr_destination *destinations;
-    struct qmgr_destination *ready;         /* have recipients waiting and room in their window */
+    struct qmgr_destination *ready; /* have recipients waiting and room in their window */
     struct qmgr_window_rules rules;
-    size_t rcpt_limit;                      /* recipients a request */
+    size_t rcpt_limit; /* recipients a request */
     long workers, worker_limit;
-    unsigned faults;                        /* agents in a row that did not answer */
+    unsigned faults; /* agents in a row that did not answer */
     uint64_t dead_until;
 };
 
@@ -95,15 +96,15 @@ struct qmgr {
     struct qmgr_task *tasks;
     struct qmgr_message *messages;
     struct qmgr_transport *transports;
-    struct qmgr_backlog backlog[2];         /* incoming, deferred */
+    struct qmgr_backlog backlog[2]; /* incoming, deferred */
     bool wants[2];
     bool wants_flush;
-    bool is_flush;                          /* the backlog of deferred is a flush's */
-    bool is_hungry;                         /* the feeder waits for room */
+    bool is_flush;  /* the backlog of deferred is a flush's */
+    bool is_hungry; /* the feeder waits for room */
     size_t message_count, rcpt_count, resolving;
 
     uint64_t run_delay_ms, transport_retry_ms, agent_timeout_ms, dead_ms;
-    uint64_t min_backoff, max_backoff, lifetime, bounce_lifetime;   /* seconds */
+    uint64_t min_backoff, max_backoff, lifetime, bounce_lifetime; /* seconds */
     size_t message_limit, rcpt_limit;
     bool soft_bounce;
     const char *defer_transports;
@@ -129,8 +130,8 @@ co_fn void qmgr_feed(struct qmgr *q);
 /* ---- qmgr_message.c: one message ---- */
 
 enum qmgr_taken { QMGR_TAKEN, QMGR_NOT_THERE, QMGR_LATER, QMGR_TROUBLE };
-/* Moves it to active, reads it, and starts its way. LATER: locked or known already, look again soon. TROUBLE: with the
- * disk or with descriptors, not with this file. */
+/* Moves it to active, reads it, and starts its way. LATER: locked or known already, look again soon. TROUBLE:
+ * with the disk or with descriptors, not with this file. */
 enum qmgr_taken qmgr_message_take(struct qmgr *q, enum queue_place place, const char *id);
 /* What became of one recipient (copied). The last one finishes the message. */
 void qmgr_message_settle(struct qmgr_message *m, size_t at, const struct deliver_result *result);
@@ -157,7 +158,8 @@ struct qmgr_batch {
 struct qmgr_batch qmgr_transport_next(struct qmgr_transport *t);
 /* The batch came back: site_failure NULL when the destination did its part. */
 void qmgr_transport_done(struct qmgr_batch *b, const struct deliver_result *site_failure);
-/* The agent cannot be asked: all that waits is deferred, and so is what comes until transport_retry_time is over. */
+/* The agent cannot be asked: all that waits is deferred, and so is what comes until transport_retry_time is
+ * over. */
 void qmgr_transport_suspend(struct qmgr_transport *t, const char *why);
 /* Flush: everything that was suspended may be tried again. */
 void qmgr_transport_revive_all(struct qmgr *q);

@@ -15,14 +15,14 @@ static void test_backoff(void **state)
     static const struct {
         uint64_t arrived, now, wait;
     } cases[] = {
-        {1000, 1000, 300}, {1000, 1299, 300}, {1000, 1300, 300}, {1000, 1301, 301},   {1000, 3000, 2000},
-        {1000, 5000, 4000}, {1000, 5001, 4000}, {1000, 900, 300}, {0, UINT64_MAX, 4000},
+        {1000, 1000, 300},  {1000, 1299, 300},  {1000, 1300, 300}, {1000, 1301, 301},     {1000, 3000, 2000},
+        {1000, 5000, 4000}, {1000, 5001, 4000}, {1000, 900, 300},  {0, UINT64_MAX, 4000},
     };
     size_t i;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         assert_int_equal(qmgr_backoff(cases[i].arrived, cases[i].now, 300, 4000), cases[i].wait);
-    assert_int_equal(qmgr_backoff(0, 100, 500, 50), 500);   /* contradictory limits: the lower one wins */
+    assert_int_equal(qmgr_backoff(0, 100, 500, 50), 500); /* contradictory limits: the lower one wins */
 }
 
 static void test_expiry(void **state)
@@ -31,12 +31,16 @@ static void test_expiry(void **state)
         uint64_t arrived, now, lifetime;
         bool is_expired;
     } cases[] = {
-        {1000, 1000, 0, true}, {1000, 1099, 100, false}, {1000, 1100, 100, true}, {1000, 900, 100, false},
+        {1000, 1000, 0, true},
+        {1000, 1099, 100, false},
+        {1000, 1100, 100, true},
+        {1000, 900, 100, false},
     };
     size_t i;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        assert_int_equal(qmgr_is_expired(cases[i].arrived, cases[i].now, cases[i].lifetime), cases[i].is_expired);
+        assert_int_equal(qmgr_is_expired(cases[i].arrived, cases[i].now, cases[i].lifetime),
+                         cases[i].is_expired);
 }
 
 static void test_feedback(void **state)
@@ -83,13 +87,13 @@ static void test_window(void **state)
         {"+++++++++++++++++++", "1", "1", 20, 20, 20, false},
         {"+++++++++", "1", "1", 7, 20, 7, false},
         {"+++++++++", "1", "1", 0, 20, 14, false},
-        {"+++++++++", "1", "1", 20, 1, 6, false},      /* not beyond what is used */
+        {"+++++++++", "1", "1", 20, 1, 6, false}, /* not beyond what is used */
         {"+++++", "1/concurrency", "1", 20, 5, 6, false},
         {"++++", "1/concurrency", "1", 20, 5, 5, false},
         {"-", "1", "1", 20, 5, 4, false},
         {"-+-", "1", "1", 20, 5, 4, false},
         {"--", "1", "0.5", 20, 5, 4, false},
-        {"---", "1", "1", 20, 5, 5, true},             /* 1/5 + 1/4 + 1/3 + ... */
+        {"---", "1", "1", 20, 5, 5, true}, /* 1/5 + 1/4 + 1/3 + ... */
         {"----", "1", "1/concurrency", 20, 5, 5, false},
         {"-----", "1", "1/concurrency", 20, 5, 5, true},
         {"-", "1", "1", 1, 1, 1, true},
@@ -127,7 +131,9 @@ static void test_groups(void **state)
     static const struct {
         const char *transport, *nexthop;
         size_t n, at[3];
-    } want[] = {{"smtp", "b.example", 3, {0, 2, 6}}, {"virtual", "a.example", 2, {1, 5}}, {"smtp", "a.example", 1, {4}}};
+    } want[] = {{"smtp", "b.example", 3, {0, 2, 6}},
+                {"virtual", "a.example", 2, {1, 5}},
+                {"smtp", "a.example", 1, {4}}};
     void *ctx = talloc_named_const(NULL, 0, "test");
     struct qmgr_group_list list = qmgr_group(ctx, routes, 7);
     size_t i, j;

@@ -31,17 +31,19 @@ static char *find_trouble(struct qmgr_transport *t)
         return mem_printf(t, "unknown mail transport error: no transport \"%s\" in master.cf", t->name);
     if (conf_command(t->service->command) == CONF_COMMAND_OURS)
         return NULL;
-    return mem_printf(t, "mail transport \"%s\" needs the command %s, which this version does not have", t->name,
-                      t->service->command);
+    return mem_printf(t, "mail transport \"%s\" needs the command %s, which this version does not have",
+                      t->name, t->service->command);
 }
 
 static void read_rules(struct qmgr_transport *t, const struct conf *conf)
 {
     const char *name = t->name;
-    long limit = conf_int_for(conf, name, "_destination_recipient_limit", "default_destination_recipient_limit");
+    long limit =
+        conf_int_for(conf, name, "_destination_recipient_limit", "default_destination_recipient_limit");
 
     t->rcpt_limit = limit > 0 && limit < DELIVER_RCPT_LIMIT ? (size_t)limit : DELIVER_RCPT_LIMIT;
-    t->rules.initial = conf_int_for(conf, name, "_initial_destination_concurrency", "initial_destination_concurrency");
+    t->rules.initial =
+        conf_int_for(conf, name, "_initial_destination_concurrency", "initial_destination_concurrency");
     t->rules.limit =
         conf_int_for(conf, name, "_destination_concurrency_limit", "default_destination_concurrency_limit");
     t->rules.cohort_limit = (double)conf_int_for(conf, name, "_destination_concurrency_failed_cohort_limit",
@@ -186,7 +188,7 @@ static struct qmgr_batch take_batch(struct qmgr_destination *d)
     wait->taken += b.n;
     DL_DELETE(d->waiting, wait);
     if (wait->taken < wait->n)
-        DL_APPEND(d->waiting, wait);    /* the next message's turn */
+        DL_APPEND(d->waiting, wait); /* the next message's turn */
     d->busy++;
     return b;
 }
@@ -203,7 +205,7 @@ struct qmgr_batch qmgr_transport_next(struct qmgr_transport *t)
             b = take_batch(d);
         DL_DELETE(t->ready, d);
         d->is_ready = false;
-        update_ready(d);                /* to the end of the list, if it has more */
+        update_ready(d); /* to the end of the list, if it has more */
     }
     return b;
 }
@@ -250,8 +252,7 @@ void qmgr_transport_suspend(struct qmgr_transport *t, const char *why)
 
     log_warn("mail transport %s is unavailable: %s", t->name, why);
     t->dead_until = clock_ms() + t->qmgr->transport_retry_ms;
-    HASH_ITER(hh, t->destinations, d, next)
-    {
+    HASH_ITER (hh, t->destinations, d, next) {
         while ((wait = d->waiting) != NULL) {
             DL_DELETE(d->waiting, wait);
             fail_places(wait->message, wait->at + wait->taken, wait->n - wait->taken, "4.3.0",
@@ -266,12 +267,10 @@ void qmgr_transport_revive_all(struct qmgr *q)
     struct qmgr_transport *t, *next_t;
     struct qmgr_destination *d, *next_d;
 
-    HASH_ITER(hh, q->transports, t, next_t)
-    {
+    HASH_ITER (hh, q->transports, t, next_t) {
         t->dead_until = 0;
         t->faults = 0;
-        HASH_ITER(hh, t->destinations, d, next_d)
-        {
+        HASH_ITER (hh, t->destinations, d, next_d) {
             d->dead_until = 0;
         }
     }
@@ -282,12 +281,11 @@ void qmgr_transport_sweep(struct qmgr *q)
     struct qmgr_transport *t, *next_t;
     struct qmgr_destination *d, *next_d;
 
-    HASH_ITER(hh, q->transports, t, next_t)
-    HASH_ITER(hh, t->destinations, d, next_d)
-    {
-        if (d->busy > 0 || d->waiting != NULL || is_dead(&d->dead_until))
-            continue;
-        HASH_DEL(t->destinations, d);
-        talloc_free(d);
-    }
+    HASH_ITER (hh, q->transports, t, next_t)
+        HASH_ITER (hh, t->destinations, d, next_d) {
+            if (d->busy > 0 || d->waiting != NULL || is_dead(&d->dead_until))
+                continue;
+            HASH_DEL(t->destinations, d);
+            talloc_free(d);
+        }
 }

@@ -20,7 +20,8 @@ bool qmgr_feedback_parse(const char *text, struct qmgr_feedback *out_r)
     if (divisor.p[0] != '/')
         return false;
     divisor = bytes_trim(bytes_skip(divisor, 1));
-    out_r->by = bytes_ieq(divisor, BYTES("sqrt_concurrency")) ? QMGR_FEEDBACK_SQRT : QMGR_FEEDBACK_CONCURRENCY;
+    out_r->by =
+        bytes_ieq(divisor, BYTES("sqrt_concurrency")) ? QMGR_FEEDBACK_SQRT : QMGR_FEEDBACK_CONCURRENCY;
     return out_r->by == QMGR_FEEDBACK_SQRT || bytes_ieq(divisor, BYTES("concurrency"));
 }
 

@@ -1,9 +1,9 @@
 /*
  * For this folder: how many deliveries to one destination may run at once. Pure.
  *
- * The window begins at initial_destination_concurrency, grows by what a success feeds back, up to the transport's
- * limit, and shrinks by what a failure of the destination (not of a recipient) feeds back. When failures amount to
- * failed_cohort_limit windows in a row the destination is dead.
+ * The window begins at initial_destination_concurrency, grows by what a success feeds back, up to the
+ * transport's limit, and shrinks by what a failure of the destination (not of a recipient) feeds back. When
+ * failures amount to failed_cohort_limit windows in a row the destination is dead.
  */
 #ifndef QUEUE_QMGR_QMGR_WINDOW_H
 #define QUEUE_QMGR_QMGR_WINDOW_H
@@ -19,9 +19,9 @@ struct qmgr_feedback {
 bool qmgr_feedback_parse(const char *text, struct qmgr_feedback *out_r);
 
 struct qmgr_window_rules {
-    long initial, limit;    /* limit 0: none */
+    long initial, limit; /* limit 0: none */
     struct qmgr_feedback positive, negative;
-    double cohort_limit;    /* 0: never dead */
+    double cohort_limit; /* 0: never dead */
 };
 struct qmgr_window {
     long size;
