@@ -1,0 +1,130 @@
+"""A content filter that refuses, stalls, closes, answers rubbish or never reads, at each phase: the client gets one
+"451 4.3.0 Error: queue file write error" within the deadline, and nothing else of it; the session goes on, and the next
+message passes. Both ways of proxying: streaming, and smtpd_proxy_options=speed_adjust."""
+
+import time
+
+import pytest
+
+from content import HEAD
+from fake_server import ACCEPT, CLOSE, DEAF, HALF, RESET, STALL, FakeServer
+from net import free_port
+from server import KINDS, smtpd
+from smtp_client import Client
+
+TROUBLE = "451 4.3.0 Error: queue file write error"
+TIMEOUT = 2             # smtpd_proxy_timeout, seconds
+FAULTS = {
+    "close": CLOSE, "reset": RESET, "half": HALF, "stall": STALL,
+    "garbage": b"\x00\xff what is this\r\n", "no-code": b"hello there\r\n250 2.0.0 Ok\r\n",
+    "one-hundred": "100 2.0.0 wait", "endless": b"250-" + b"x" * 100000, "lines": b"250-x\r\n" * 20000,
+    "empty-lines": b"\r\n\r\n\r\n", "wrong-success": "354 2.0.0 eh",
+}
+PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "dot"]
+# Postfix tells the client what a filter says even where that is no SMTP reply; ours must not.
+ONLY_OURS = {"garbage", "no-code", "one-hundred", "endless", "lines", "empty-lines"}
+
+
+def cases():
+    for phase in PHASES:
+        for fault in FAULTS:
+            if fault == "wrong-success" and phase in ("data", "dot"):
+                continue        # 354 is right for DATA; at the dot Postfix passes it on
+            yield phase, fault
+    yield "banner", "refused"
+    yield "data", "wrong-code"
+    yield "content", "close"
+    yield "content", "reset"
+    yield "content", "deaf"
+
+
+class Front:
+    """One daemon with a listener for each way of proxying, and one filter whose script each test sets."""
+
+    def __init__(self, kind):
+        self.fake = FakeServer().start()
+        self.dead = free_port()
+        self.ports = {}
+        services = ""
+        for mode in ("stream", "speed_adjust"):
+            for target in (self.fake.port, self.dead):
+                options = [f"smtpd_proxy_filter=127.0.0.1:{target}", f"smtpd_proxy_timeout={TIMEOUT}s"]
+                if mode == "speed_adjust":
+                    options.append("smtpd_proxy_options=speed_adjust")
+                self.ports[mode, target] = free_port()
+                services += smtpd(f"127.0.0.1:{self.ports[mode, target]}", *options)
+        self.server = KINDS[kind](services, "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n")
+
+    def port(self, mode, fault):
+        return self.ports[mode, self.dead if fault == "refused" else self.fake.port]
+
+
+@pytest.fixture(scope="module", params=["ours", "postfix"])
+def front(request):
+    reason = KINDS[request.param].missing()
+    if reason:
+        pytest.skip(reason)
+    f = Front(request.param)
+    try:
+        f.server.start()
+        yield f
+    finally:
+        f.server.close()
+        f.fake.stop()
+
+
+@pytest.mark.parametrize("mode", ["stream", "speed_adjust"])
+@pytest.mark.parametrize("phase,fault", list(cases()), ids=lambda v: v)
+def test_fault(front, mode, phase, fault):
+    if front.server.kind == "postfix" and fault in ONLY_OURS:
+        pytest.skip("Postfix passes it on to the client")
+    what = {"refused": None, "wrong-code": "250 2.0.0 eh", "deaf": DEAF}.get(fault, FAULTS.get(fault))
+    front.fake.script = {**ACCEPT, **({phase: what} if what is not None else {})}
+    content = HEAD % b"fault" + b"\r\n" + b"x" * 70 + b"\r\n"
+    if fault == "deaf":
+        content = HEAD % b"fault" + b"\r\n" + (b"x" * 70 + b"\r\n") * 130000
+    with Client(front.port(mode, fault), seconds=3 * TIMEOUT + 10) as client:
+        client.hello()
+        begin = time.monotonic()
+        reply = client.message(content, quit=False)
+        took = time.monotonic() - begin
+        assert reply.raw.decode() == TROUBLE + "\r\n"
+        assert took < 2 * TIMEOUT + 5, f"{took:.1f} s"
+        assert client.buffer == b"", "more than one reply"
+        client.wants("RSET", 250)
+        if fault != "refused":
+            front.fake.script = dict(ACCEPT)
+            reply = client.message(HEAD % b"next" + b"\r\nnext\r\n", quit=False)
+            assert reply.code == 250, reply
+        client.wants("QUIT", 221)
+
+
+@pytest.mark.parametrize("mode", ["stream", "speed_adjust"])
+def test_client_that_leaves_gives_the_filter_no_dot(front, mode):
+    front.fake.script = dict(ACCEPT)
+    before = len(front.fake.messages())
+    with Client(front.port(mode, "")) as client:
+        client.hello()
+        client.wants("MAIL FROM:<a@example.org>", 250)
+        client.wants("RCPT TO:<user@way.test>", 250)
+        client.wants("DATA", 354)
+        client.send(b"Subject: half\r\n\r\nhalf a line")
+    front.server.wait_log("lost connection after DATA")
+    with Client(front.port(mode, "")) as client:
+        assert client.submit(HEAD % b"whole" + b"\r\nwhole\r\n").code == 250
+    assert len(front.fake.messages()) == before + 1
+
+
+def test_log_names_what_happened(front):
+    """The client sees one text; the log says which filter, and why."""
+    front.fake.script = {**ACCEPT, "mail": CLOSE}
+    with Client(front.port("stream", "")) as client:
+        assert str(client.submit(b"Subject: x\r\n\r\nx\r\n")) == TROUBLE
+    front.server.wait_log(rf"warning: lost connection with proxy 127\.0\.0\.1:{front.fake.port}")
+    with Client(front.port("stream", "refused")) as client:
+        assert str(client.submit(b"Subject: x\r\n\r\nx\r\n")) == TROUBLE
+    front.server.wait_log(rf"warning: connect to proxy filter 127\.0\.0\.1:{front.dead}: .*[Cc]onnection refused")
+    front.fake.script = {**ACCEPT, "dot": STALL}
+    with Client(front.port("stream", "")) as client:
+        assert str(client.submit(b"Subject: x\r\n\r\nx\r\n")) == TROUBLE
+    front.server.wait_log(rf"warning: timeout talking to proxy 127\.0\.0\.1:{front.fake.port}")
