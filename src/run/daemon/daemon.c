@@ -44,8 +44,3 @@ struct error *daemon_try(const struct conf_service *service)
             return tries[i].open(service);
     return NULL;
 }
-
-bool daemon_greets(const char *command)
-{
-    return strcmp(command, "smtpd") == 0 || strcmp(command, "filter") == 0;
-}

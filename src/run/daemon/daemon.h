@@ -17,7 +17,5 @@ void daemon_died(unsigned worker);
 /* Opens what a worker of this service would open (tables, lists, engines), but no socket and no queue: for
  * `check`, and before a reload. What it opened stays open: for a process that ends soon. */
 struct error *daemon_try(const struct conf_service *service);
-/* The command's inet services begin with a greeting. */
-bool daemon_greets(const char *command);
 
 #endif
