@@ -9,7 +9,7 @@
 
 #include <utlist.h>
 
-enum { BATCHES = 2, BATCH_SIZE = 32 };
+enum { BATCHES = 1, BATCH_SIZE = 32 };
 
 struct batch {
     struct queue *q;
