@@ -16,7 +16,8 @@ enum {
     CONNECT_TRIES = 20, /* of an agent that is being restarted */
     CONNECT_PAUSE_MS = 100,
     CONNECT_TIMEOUT_MS = 10 * 1000,
-    FAULT_LIMIT = 3,            /* agents in a row that died at work */
+    FAULT_LIMIT = 3, /* agents in a row that died at work */
+    FAULT_APART_MS = 500,
     REQUESTS_A_CONNECTION = 100 /* so that after a reload the old agents come to an end */
 };
 
@@ -114,10 +115,22 @@ static const struct deliver_result *site_failure(const struct deliver_result *re
     size_t i;
 
     for (i = 0; i < n; i++) {
-        if (results[i].is_site && results[i].status != DELIVER_SENT)
+        if (results[i].is_site && results[i].status == DELIVER_DEFERRED)
             return &results[i];
     }
     return NULL;
+}
+
+/* One death ends many conversations at once: what comes together counts once. */
+static void count_fault(struct qmgr_transport *t, const char *why)
+{
+    uint64_t now = clock_ms();
+
+    if (t->faults == 0 || now - t->last_fault >= FAULT_APART_MS)
+        t->faults++;
+    t->last_fault = now;
+    if (t->faults >= FAULT_LIMIT)
+        qmgr_transport_suspend(t, why);
 }
 
 /* True: the connection is good for more. */
@@ -141,8 +154,7 @@ static bool answer_failed(struct worker *w, struct qmgr_batch *b, struct error *
         log_warn("%s: transport %s: %s", b->message->id, t->name, e->text);
         qmgr_transport_done(b, NULL);
         settle_by_marks(w->qmgr, b, "the delivery agent ended before it was done");
-        if (++t->faults >= FAULT_LIMIT)
-            qmgr_transport_suspend(t, e->text);
+        count_fault(t, e->text);
         return false;
     }
     qmgr_transport_done(b, NULL);

@@ -67,7 +67,8 @@ struct qmgr_transport {
     struct qmgr_window_rules rules;
     size_t rcpt_limit; /* recipients a request */
     long workers, worker_limit;
-    unsigned faults; /* agents in a row that did not answer */
+    unsigned faults;     /* deaths of agents in a row, without an answer between them */
+    uint64_t last_fault; /* clock_ms() */
     uint64_t dead_until;
 };
 
