@@ -157,7 +157,10 @@ def run(talk, connect):
                 continue
             flush()
             try:
-                if said == "<closed>":
+                if said == "<gone>":
+                    if not client(session).is_closed():
+                        fail(number, said, "still open")
+                elif said == "<closed>":
                     if not client(session).is_closed() or client(session).buffer:
                         fail(number, said, client(session).buffer or "still open")
                 elif said.endswith("..."):
