@@ -537,6 +537,71 @@ static void test_files_that_others_touch(void **state)
     run(touched_story);
 }
 
+static bool count_one(void *arg, const char *id, time_t mtime, uint64_t size)
+{
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static void room_story(void)
+{
+    char id[MAIL_ID_SIZE];
+    unsigned active = 0, incoming = 0;
+    int i;
+
+    for (i = 0; i < 40; i++) {
+        snprintf(id, sizeof(id), "AAAAAA%06d", i);
+        put_message(id, "h1@a.example");
+    }
+    WAIT_UNTIL(seen.now == 4);
+    assert_null(queue_scan(q, QUEUE_ACTIVE, count_one, &active));
+    assert_null(queue_scan(q, QUEUE_INCOMING, count_one, &incoming));
+    assert_int_equal(active, 4);
+    assert_int_equal(incoming, 36);
+    seen.lets_go = true;
+    for (i = 0; i < 40; i++) {
+        snprintf(id, sizeof(id), "AAAAAA%06d", i);
+        WAIT_UNTIL(is_nowhere(id));
+    }
+    assert_int_equal(seen.most, 4);
+}
+
+static void test_active_limit(void **state)
+{
+    set("qmgr_message_active_limit", "4");
+    run(room_story);
+}
+
+static void deferred_transport_story(void)
+{
+    put_message("AAAAAA000001", "s1@a.example");
+    WAIT_UNTIL(is_in(QUEUE_DEFERRED, "AAAAAA000001"));
+    assert_true(logged("dsn=4.3.2, status=deferred (deferred transport)"));
+    queue_notify(q, 'F');
+    WAIT_UNTIL(is_nowhere("AAAAAA000001"));
+    assert_int_equal(seen.requests, 1);
+}
+
+static void test_deferred_transport_waits_for_a_flush(void **state)
+{
+    set("defer_transports", "other fake");
+    run(deferred_transport_story);
+}
+
+static void softly_story(void)
+{
+    put_message("AAAAAA000001", "b1@a.example <>@");
+    WAIT_UNTIL(is_in(QUEUE_DEFERRED, "AAAAAA000001"));
+    assert_true(logged("dsn=5.1.1, status=SOFTBOUNCE (no such user)"));
+    assert_string_equal(buf_text(&seen.reported), "");
+}
+
+static void test_soft_bounce(void **state)
+{
+    set("soft_bounce", "yes");
+    run(softly_story);
+}
+
 /* The scheduler ends with a delivery under way; its successor waits for that agent's lock, then goes on. */
 static void restart_story(void)
 {
@@ -571,6 +636,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_recipients_do_not_block, setup, teardown),
         cmocka_unit_test_setup_teardown(test_agent_that_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_others_touch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_active_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deferred_transport_waits_for_a_flush, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_soft_bounce, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
     };
 
