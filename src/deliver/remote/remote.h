@@ -61,6 +61,10 @@ struct remote_delivery {
 /* Results and what is final; the stream is taken. */
 co_fn void remote_session(struct remote_delivery *d, const struct remote_host *host);
 
+/* MAIL and RCPT (RFC 5321, 1870, 6152, 6531, 3461) without line end, with what `features` of the server
+ * allow. */
+void remote_format_mail(struct buf *line, const struct queue_envelope *env, unsigned features);
+void remote_format_rcpt(struct buf *line, const struct queue_rcpt *rcpt, unsigned features);
 /* A reply as the log and a bounce show it ("550-5.1.1 one 550 5.1.1 two"), and its enhanced code. */
 char *remote_reply_text(const void *ctx, const struct smtp_client *c);
 void remote_reply_dsn(const struct smtp_client *c, char dsn_r[12]);
