@@ -153,17 +153,25 @@ static bool are_overridden(const struct conf *conf)
     return found;
 }
 
+struct error *daemon_checks_open(const void *ctx, const struct conf *conf, struct cleanup_inspect **inspect_r)
+{
+    struct checks *c = mem_new(ctx, struct checks);
+    struct error *e = engine_checks_open(c, conf, &c->checks);
+
+    c->inspect.ops = &checks_ops;
+    *inspect_r = e == NULL && engine_checks_is_needed(c->checks) ? &c->inspect : NULL;
+    return e;
+}
+
 struct error *daemon_checks_plug(const void *ctx, const struct conf *conf, struct cleanup *cleanup)
 {
-    struct checks *c;
+    struct cleanup_inspect *inspect;
     struct error *e;
 
     if (are_overridden(conf))
         return NULL;
-    c = mem_new(ctx, struct checks);
-    c->inspect.ops = &checks_ops;
-    e = engine_checks_open(c, conf, &c->checks);
-    if (e == NULL && engine_checks_is_needed(c->checks))
-        cleanup_set_inspect(cleanup, &c->inspect);
+    e = daemon_checks_open(ctx, conf, &inspect);
+    if (e == NULL && inspect != NULL)
+        cleanup_set_inspect(cleanup, inspect);
     return e;
 }

@@ -8,6 +8,9 @@
 
 #include "cleanup.h"
 
+/* The checks that conf names, as memory of ctx; NULL when it names none. */
+struct error *daemon_checks_open(const void *ctx, const struct conf *conf,
+                                 struct cleanup_inspect **inspect_r);
 /* Plugs the checks that conf names into cleanup; nothing when there are none or receive_override_options says
  * so. */
 struct error *daemon_checks_plug(const void *ctx, const struct conf *conf, struct cleanup *cleanup);
