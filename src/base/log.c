@@ -14,7 +14,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-enum { GATHER_LIMIT = 16384, LINE_LIMIT = 2048 };
+enum { GATHER_LIMIT = 16384, GATHER_MS = 20, LINE_LIMIT = 2048 };
 
 static struct {
     enum log_place place;
@@ -26,6 +26,7 @@ static struct {
     char tag[128];
     char host[256];
     struct buf gathered;
+    uint64_t flush_at;
     void (*take)(const char *line, void *arg);
     void *take_arg;
 } the_log = {.place = LOG_TO_STDOUT, .fd = STDERR_FILENO, .tag = "postfix/sallyport"};
@@ -174,11 +175,22 @@ static void gather(const char *text, size_t n)
         gethostname(the_log.host, sizeof(the_log.host) - 1);
         the_log.host[strcspn(the_log.host, ".")] = '\0';
     }
+    if (the_log.gathered.n == 0)
+        the_log.flush_at = clock_ms() + GATHER_MS;
     buf_addf(&the_log.gathered, "%s %s %s[%d]: ", stamp(), the_log.host, the_log.tag, (int)the_log.pid);
     buf_add(&the_log.gathered, bytes(text, n));
     buf_addc(&the_log.gathered, '\n');
     if (the_log.gathered.n > GATHER_LIMIT)
         log_flush();
+}
+
+int log_flush_in(void)
+{
+    uint64_t now = clock_ms();
+
+    if (the_log.gathered.n == 0)
+        return -1;
+    return the_log.flush_at > now ? (int)(the_log.flush_at - now) : 0;
 }
 
 void log_flush(void)

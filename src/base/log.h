@@ -3,8 +3,8 @@
  *
  *     Nov 20 19:18:47 HOST postfix/smtpd[4711]: connect from localhost[127.0.0.1]
  *
- * Lines are gathered and written once a turn of the event loop (log_flush, called before the loop waits), when many
- * have gathered, and before the process ends; so a busy turn costs one write. A control or 8-bit byte that is not
+ * Lines are gathered and written together: at the latest 20 ms after the first (the event loop sees to that), when many
+ * have gathered, and before the process ends. A control or 8-bit byte that is not
  * part of valid UTF-8 is written as '?': what a client sent can never start a line of its own.
  */
 #ifndef BASE_LOG_H
@@ -39,6 +39,8 @@ _Noreturn void log_panic(const char *fmt, ...) __attribute__((format(printf, 1, 
 void log_report(struct error **e);
 
 void log_flush(void);
+/* Milliseconds until the gathered lines must be written; 0: now; -1: there are none. */
+int log_flush_in(void);
 
 /* For tests: every line (without time, host and tag) goes to this function instead; NULL ends it. */
 void log_capture(void (*take)(const char *line, void *arg), void *arg);

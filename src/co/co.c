@@ -1,15 +1,17 @@
 /*
  * The scheduler: who is ready, who waits, until when. See co.h.
  *
- * Wakes only put a coroutine on the ready list; the list is run in two places of the loop's turn, after timers and
- * after events (libuv's prepare and check), so a coroutine is never resumed from inside another. The log's gathered lines
- * are written just before the loop may sleep.
+ * Wakes only put a coroutine on the ready list, and the list is run once a turn of the loop, so a coroutine is never
+ * resumed from inside another. A turn: run who is ready, wait for events (at most until the next timer, or until the
+ * log's gathered lines must be written), mark whom they wake. libuv's loop, for timers and the thread pool, is entered only
+ * when one of them is due.
  */
 #include "co.h"
 
 #include "clock.h"
+#include "co_fd.h"
+#include "co_loop.h"
 #include "co_stack.h"
-#include "co_uv.h"
 #include "log.h"
 #include "mem.h"
 
@@ -17,10 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 #include <utlist.h>
 
-enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4 };
+enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4, EVENTS = 128 };
 
 struct co {
     struct co_context context;
@@ -41,9 +44,9 @@ struct co {
 
 static struct {
     uv_loop_t *loop;
-    uv_prepare_t prepare;
-    uv_check_t check;
-    uv_idle_t idle;             /* active while somebody is ready, so that the loop does not sleep */
+    int epoll;
+    bool is_stopping;
+    struct co_fd *closed;       /* their memory goes at the end of the turn */
     struct co_context main;
     struct co *running;
     struct co *ready, *ready_last;
@@ -80,8 +83,6 @@ static void finish(struct co *co)
     uv_timer_stop(&co->timer);
     the.count--;
     release(co);
-    if (the.count == 0)
-        uv_stop(the.loop);
 }
 
 /* Everything that ever runs on one stack: one coroutine after another. */
@@ -131,10 +132,6 @@ void co_call_on_main(void (*fn)(void *arg), void *arg)
 
 /* ---- the ready list ---- */
 
-static void nothing(uv_idle_t *idle)
-{
-}
-
 static void make_ready(struct co *co)
 {
     co->is_ready = true;
@@ -144,8 +141,6 @@ static void make_ready(struct co *co)
     else
         the.ready_last->next = co;
     the.ready_last = co;
-    if (!uv_is_active((uv_handle_t *)&the.idle))
-        uv_idle_start(&the.idle, nothing);
 }
 
 static void run_round(void)
@@ -170,38 +165,45 @@ static void run_ready(void)
 {
     for (int round = 0; round < READY_ROUNDS && the.ready != NULL; round++)
         run_round();
-    if (the.ready == NULL)
-        uv_idle_stop(&the.idle);
 }
 
-static void on_prepare(uv_prepare_t *prepare)
+/* ---- descriptors ---- */
+
+int co_epoll(void)
 {
-    run_ready();
-    log_flush();
+    return the.epoll;
 }
 
-static void on_check(uv_check_t *check)
+void co_close_later(struct co_fd *w)
 {
-    run_ready();
+    LL_PREPEND2(the.closed, w, next_closed);
+}
+
+static void free_closed(void)
+{
+    struct co_fd *w;
+
+    while ((w = the.closed) != NULL) {
+        the.closed = w->next_closed;
+        w->closed(w);
+    }
 }
 
 /* ---- the loop ---- */
 
 static void open_loop(unsigned threads)
 {
+    struct epoll_event nested = {.events = EPOLLIN};
     char number[16];
 
     snprintf(number, sizeof(number), "%u", threads);
     setenv("UV_THREADPOOL_SIZE", number, 1);
     memset(&the, 0, sizeof(the));
     the.loop = mem_malloc(sizeof(*the.loop));
-    if (uv_loop_init(the.loop) != 0)
+    the.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (the.epoll < 0 || uv_loop_init(the.loop) != 0 ||
+        epoll_ctl(the.epoll, EPOLL_CTL_ADD, uv_backend_fd(the.loop), &nested) != 0)
         log_fatal("cannot make an event loop: %s", strerror(errno));
-    uv_prepare_init(the.loop, &the.prepare);
-    uv_prepare_start(&the.prepare, on_prepare);
-    uv_check_init(the.loop, &the.check);
-    uv_check_start(&the.check, on_check);
-    uv_idle_init(the.loop, &the.idle);
 }
 
 void co_init(unsigned threads)
@@ -211,8 +213,10 @@ void co_init(unsigned threads)
 
 void co_init_child(unsigned threads)
 {
-    if (the.loop != NULL)
+    if (the.loop != NULL) {
         close(uv_backend_fd(the.loop));
+        close(the.epoll);
+    }
     open_loop(threads);
 }
 
@@ -221,16 +225,62 @@ uv_loop_t *co_loop(void)
     return the.loop;
 }
 
+/* Milliseconds until libuv has something to do: -1 nothing, 0 now. */
+static int timeout_of_libuv(void)
+{
+    uv_update_time(the.loop);
+    return uv_loop_alive(the.loop) ? uv_backend_timeout(the.loop) : -1;
+}
+
+static int shorter(int a, int b)
+{
+    return a < 0 ? b : b < 0 || a < b ? a : b;
+}
+
+/* A turn's waiting: no longer than the next timer and the log allow. */
+static int turn_timeout(void)
+{
+    int timeout = timeout_of_libuv();
+    int log = log_flush_in();
+
+    if (log == 0)
+        log_flush();
+    else
+        timeout = shorter(timeout, log);
+    return the.ready != NULL ? 0 : timeout;
+}
+
+static void turn(void)
+{
+    struct epoll_event events[EVENTS];
+    bool is_libuv_due = false;
+    int n = epoll_wait(the.epoll, events, EVENTS, turn_timeout());
+
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.ptr == NULL)
+            is_libuv_due = true;
+        else
+            co_fd_event(events[i].data.ptr, events[i].events);
+    }
+    if (is_libuv_due || timeout_of_libuv() == 0)
+        uv_run(the.loop, UV_RUN_NOWAIT);
+    run_ready();
+    free_closed();
+}
+
 void co_run(void)
 {
-    if (the.count > 0)
-        uv_run(the.loop, UV_RUN_DEFAULT);
+    the.is_stopping = false;
+    run_ready();
+    while (the.count > 0 && !the.is_stopping)
+        turn();
+    free_closed();
     log_flush();
 }
 
 void co_stop(void)
 {
-    uv_stop(the.loop);
+    the.is_stopping = true;
 }
 
 void co_deinit(void)
@@ -240,14 +290,12 @@ void co_deinit(void)
     LL_FOREACH_SAFE(the.pool, co, next)
         uv_close((uv_handle_t *)&co->timer, destroy);
     the.pool = NULL;
-    uv_close((uv_handle_t *)&the.prepare, NULL);
-    uv_close((uv_handle_t *)&the.check, NULL);
-    uv_close((uv_handle_t *)&the.idle, NULL);
     uv_run(the.loop, UV_RUN_DEFAULT);
     if (uv_loop_close(the.loop) != 0)
         log_panic("the event loop still has handles");
     free(the.loop);
     the.loop = NULL;
+    close(the.epoll);
     log_flush();
 }
 
@@ -323,7 +371,6 @@ static void arm_timer(struct co *co, uint64_t now)
     if (uv_is_active((uv_handle_t *)&co->timer) && co->timer_due <= co->deadline)
         return;
     co->timer_due = co->deadline;
-    uv_update_time(the.loop);
     uv_timer_start(&co->timer, on_timer, co->deadline - now, 0);
 }
 
@@ -424,6 +471,11 @@ void co_cancel(struct co *co)
 bool co_is_cancelled(void)
 {
     return the.running->is_cancelled;
+}
+
+bool co_is_stopped(void)
+{
+    return the.running->is_cancelled && the.running->shields == 0;
 }
 
 void co_shield(bool on)

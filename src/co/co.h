@@ -56,6 +56,7 @@ co_fn void co_yield(void);
 /* The coroutine's present and all later waits return CO_CANCELLED. */
 void co_cancel(struct co *co);
 bool co_is_cancelled(void);                     /* the running coroutine */
+bool co_is_stopped(void);                       /* cancelled, and not shielded: its waits end at once */
 /* While shielded, waits of the running coroutine ignore cancellation (their deadlines still count): clean-up that
  * must talk or write. Nests. */
 void co_shield(bool on);

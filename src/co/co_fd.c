@@ -1,85 +1,63 @@
-/* Waiting on descriptors: one libuv poll handle each, armed lazily. See co_uv.h. */
-#include "clock.h"
-#include "co_uv.h"
+/* Waiting on descriptors. See co_fd.h. */
+#include "co_fd.h"
 #include "log.h"
 
-#include <stddef.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
 
-static void on_event(uv_poll_t *poll, int status, int events);
-
-static void arm(struct co_fd *w, int events)
+static void control(struct co_fd *w, int operation)
 {
-    if (w->armed == events)
-        return;
-    w->armed = events;
-    if (events == 0)
-        uv_poll_stop(&w->poll);
-    else
-        uv_poll_start(&w->poll, events, on_event);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (w->watches_write ? EPOLLOUT : 0),
+                                .data.ptr = w};
+
+    if (epoll_ctl(co_epoll(), operation, w->fd, &event) != 0)
+        log_panic("cannot watch descriptor %d: %s", w->fd, strerror(errno));
 }
 
-/* An event that nobody waits for would come again and again: it is disarmed until somebody waits. */
-static void on_event(uv_poll_t *poll, int status, int events)
+void co_fd_open(struct co_fd *w, int fd, bool write)
 {
-    struct co_fd *w = poll->data;
-    int keep = w->armed;
-
-    if (status < 0)
-        events = UV_READABLE | UV_WRITABLE | UV_DISCONNECT;
-    if (events & UV_DISCONNECT) {
-        w->peer_left = true;
-        keep &= ~UV_DISCONNECT;
-        events |= UV_READABLE;
-    }
-    if (events & UV_READABLE) {
-        if (w->reader != NULL) {
-            co_wake(w->reader);
-            w->reader = NULL;
-        } else {
-            keep &= ~UV_READABLE;
-            w->has_input = true;
-        }
-    }
-    if (events & UV_WRITABLE) {
-        if (w->writer != NULL)
-            co_wake(w->writer);
-        w->writer = NULL;
-        keep &= ~UV_WRITABLE; /* nearly always writable */
-    }
-    arm(w, keep);
-}
-
-void co_fd_open(struct co_fd *w, int fd)
-{
-    int bad = uv_poll_init(co_loop(), &w->poll, fd);
-
-    if (bad != 0)
-        log_panic("cannot watch descriptor %d: %s", fd, uv_strerror(bad));
-    w->poll.data = w;
-    w->reader = w->writer = NULL;
-    w->armed = 0;
-    w->is_open = true;
-    w->has_input = false;
-    w->peer_left = false;
-}
-
-static void on_closed(uv_handle_t *handle)
-{
-    struct co_fd *w = handle->data;
-
-    w->closed(w);
+    *w = (struct co_fd){.fd = fd, .is_open = true, .watches_write = write};
+    control(w, EPOLL_CTL_ADD);
 }
 
 void co_fd_close(struct co_fd *w, void (*closed)(struct co_fd *))
 {
+    control(w, EPOLL_CTL_DEL);
     w->is_open = false;
     w->closed = closed;
-    w->armed = 0;
-    uv_poll_stop(&w->poll);
-    uv_close((uv_handle_t *)&w->poll, on_closed);
+    co_close_later(w);
 }
 
-/* on_event clears the place when it wakes who stands in it; another wake of the coroutine leaves it there. */
+static void wake(struct co **place)
+{
+    if (*place != NULL)
+        co_wake(*place);
+    *place = NULL;
+}
+
+void co_fd_event(struct co_fd *w, unsigned events)
+{
+    if (!w->is_open)
+        return;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        w->peer_left = true;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        w->can_read = true;
+        wake(&w->reader);
+    }
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+        w->can_write = true;
+        wake(&w->writer);
+    }
+}
+
+static bool is_ready(const struct co_fd *w, int event)
+{
+    return event == CO_READABLE ? w->can_read : w->can_write;
+}
+
+/* co_fd_event clears the place when it wakes who stands in it; another wake of the coroutine leaves it there. */
 co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, const char *label)
 {
     struct co **place = event == CO_READABLE ? &w->reader : &w->writer;
@@ -87,10 +65,13 @@ co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, cons
 
     if (*place != NULL)
         log_panic("%s and %s both wait for one descriptor", co_name(*place), co_name(co_self()));
+    if (is_ready(w, event))
+        return co_is_stopped() ? CO_CANCELLED : CO_OK;
+    if (event == CO_WRITABLE && !w->watches_write) {
+        w->watches_write = true;
+        control(w, EPOLL_CTL_MOD); /* tells at once what is the case now */
+    }
     *place = co_self();
-    if (event == CO_READABLE)
-        w->has_input = false;
-    arm(w, w->armed | (event == CO_READABLE ? UV_READABLE | (w->peer_left ? 0 : UV_DISCONNECT) : UV_WRITABLE));
     while (*place != NULL && end == CO_OK)
         end = co_park(deadline, label);
     if (*place == NULL)

@@ -1,7 +1,7 @@
 /* co: order, waking, deadlines, cancellation, mutex, work on threads, the guard below each stack. */
 #include "clock.h"
 #include "co.h"
-#include "co_uv.h"
+#include "co_fd.h"
 #include "log.h"
 #include "mem.h"
 
@@ -272,10 +272,11 @@ static void pipe_reader(void *arg)
     struct pipe_end *p = arg;
     char c;
 
-    co_fd_open(&p->watch, p->fds[0]);
+    co_fd_open(&p->watch, p->fds[0], false);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(co_fd_wait(&p->watch, CO_READABLE, in_ms(5000), "a byte"), CO_OK);
         assert_int_equal(read(p->fds[0], &c, 1), 1);
+        co_fd_drained(&p->watch);
         note("r");
     }
     assert_int_equal(co_fd_wait(&p->watch, CO_READABLE, in_ms(10), "nothing"), CO_TIMEOUT);

@@ -1,5 +1,5 @@
 /* Work that blocks, on libuv's thread pool. See co_work() in co.h. */
-#include "co_uv.h"
+#include "co_loop.h"
 #include "log.h"
 #include "mem.h"
 

@@ -1,7 +1,7 @@
 /* Connecting, listening, accepting. See io.h. */
 #include "io.h"
 
-#include "co_uv.h"
+#include "co_fd.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -143,7 +143,7 @@ struct io_listener *io_listener_new(const void *ctx, int fd)
 
     l->fd = fd;
     l->watch = mem_malloc(sizeof(*l->watch));
-    co_fd_open(l->watch, fd);
+    co_fd_open(l->watch, fd, false);
     talloc_set_destructor(l, close_listener);
     return l;
 }
@@ -167,7 +167,9 @@ co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r,
         *fd_r = accept4(l->fd, (struct sockaddr *)&peer_r->sa, &peer_r->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (*fd_r >= 0)
             return IO_OK;
-        if (errno != EAGAIN && errno != EINTR) {
+        if (errno == EAGAIN) {
+            co_fd_drained(l->watch);
+        } else if (errno != EINTR) {
             *errno_r = errno;
             return IO_RESET;
         }

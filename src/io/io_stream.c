@@ -2,14 +2,14 @@
  * Streams over a socket or over memory. See io.h.
  *
  * Buffers are blocks of a pool, taken when bytes are there and given back when they are gone, so an idle session holds
- * none. A descriptor is read when the loop said that something is there, or when the last read filled the buffer:
- * a conversation of commands and replies costs one read and one write a turn, and no call that finds nothing.
+ * none. A descriptor is read when the loop said that something is there and the last read did not take it all: a
+ * conversation of commands and replies costs one read and one write a turn, and no call that finds nothing.
  */
 #include "io.h"
 
 #include "buf.h"
 #include "clock.h"
-#include "co_uv.h"
+#include "co_fd.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512 };
+enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512, READS_IN_A_ROW = 16 };
 
 /* What libuv must find until the close callback; outlives the stream. */
 struct io_socket {
@@ -38,7 +38,7 @@ struct io_buffer {
 struct io_stream {
     struct io_socket *socket;       /* NULL: memory */
     struct io_buffer in, out;
-    bool may_have_more;             /* the last read filled the buffer */
+    unsigned reads;                 /* since the reader last waited */
     /* memory: */
     struct bytes input;
     size_t step;
@@ -117,7 +117,7 @@ struct io_stream *io_stream_new(const void *ctx, int fd)
 
     s->socket = mem_malloc(sizeof(*s->socket));
     s->socket->fd = fd;
-    co_fd_open(&s->socket->watch, fd);
+    co_fd_open(&s->socket->watch, fd, false);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a unix socket refuses, and needs it not */
     talloc_set_destructor(s, destroy);
     return s;
@@ -194,7 +194,8 @@ static enum io_end try_read(struct io_stream *s)
     do
         n = s->socket ? recv(s->socket->fd, to, room, MSG_DONTWAIT) : read_memory(s, to, room);
     while (n < 0 && errno == EINTR);
-    s->may_have_more = n == (ssize_t)room;
+    if (s->socket != NULL && n < (ssize_t)room)
+        co_fd_drained(&s->socket->watch);
     if (n > 0) {
         b->n += (size_t)n;
         return IO_OK;
@@ -208,19 +209,21 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
 {
     enum io_end end = IO_FULL;
 
-    if (s->in.n == 0 && s->socket != NULL && !s->may_have_more && !s->socket->watch.has_input)
-        buffer_give(&s->in); /* about to wait with nothing to keep */
-    else if (!buffer_make_room(&s->in))
-        return IO_FULL;
-    if (s->socket == NULL || s->may_have_more || s->socket->watch.has_input)
-        end = try_read(s);
+    if (s->socket != NULL && ++s->reads > READS_IN_A_ROW) { /* a peer that sends faster than we read is not alone */
+        s->reads = 0;
+        co_yield();
+    }
     while (end == IO_FULL) {
-        if (s->in.n == 0)
-            buffer_give(&s->in);
-        end = end_of(co_fd_wait(&s->socket->watch, CO_READABLE, deadline, "input"));
-        if (end != IO_OK)
-            return end;
-        buffer_make_room(&s->in);
+        if (s->socket != NULL && !s->socket->watch.can_read) {
+            s->reads = 0;
+            if (s->in.n == 0)
+                buffer_give(&s->in); /* nothing to keep while we wait */
+            end = end_of(co_fd_wait(&s->socket->watch, CO_READABLE, deadline, "input"));
+            if (end != IO_OK)
+                return end;
+        }
+        if (!buffer_make_room(&s->in))
+            return IO_FULL;
         end = try_read(s);
     }
     return end;
@@ -253,8 +256,10 @@ static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struc
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            enum io_end end = end_of(co_fd_wait(&s->socket->watch, CO_WRITABLE, deadline, "room for output"));
+            enum io_end end;
 
+            co_fd_clogged(&s->socket->watch);
+            end = end_of(co_fd_wait(&s->socket->watch, CO_WRITABLE, deadline, "room for output"));
             if (end != IO_OK)
                 return end;
             continue;

@@ -1,5 +1,5 @@
 /* Waiting on descriptors that are no streams. See io.h. */
-#include "co_uv.h"
+#include "co_fd.h"
 #include "io.h"
 #include "mem.h"
 
@@ -15,7 +15,7 @@ static co_fn enum io_end wait_for(int fd, int event, uint64_t deadline, const ch
     struct co_fd *w = mem_malloc(sizeof(*w));
     enum co_end end;
 
-    co_fd_open(w, fd);
+    co_fd_open(w, fd, event == CO_WRITABLE);
     end = co_fd_wait(w, event, deadline, label);
     co_fd_close(w, free_watch);
     return end == CO_OK ? IO_OK : end == CO_TIMEOUT ? IO_TIMEOUT : IO_CANCELLED;
