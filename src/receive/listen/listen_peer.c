@@ -28,11 +28,19 @@ struct listen_peers {
     struct known *known; /* uthash keeps the order of adding: the first is the oldest */
 };
 
+/* The table's own memory is not talloc's. */
+static int free_table(struct listen_peers *p)
+{
+    HASH_CLEAR(hh, p->known);
+    return 0;
+}
+
 struct listen_peers *listen_peers_new(const void *ctx, bool lookup_names)
 {
     struct listen_peers *p = mem_new(ctx, struct listen_peers);
 
     p->lookup_names = lookup_names;
+    talloc_set_destructor(p, free_table);
     return p;
 }
 
