@@ -13,7 +13,7 @@ from server import KINDS, smtpd
 from smtp_client import Client
 
 TROUBLE = "451 4.3.0 Error: queue file write error"
-TIMEOUT = 2             # smtpd_proxy_timeout, seconds
+TIMEOUT = 1             # smtpd_proxy_timeout, seconds
 FAULTS = {
     "close": CLOSE, "reset": RESET, "half": HALF, "stall": STALL,
     "garbage": b"\x00\xff what is this\r\n", "no-code": b"hello there\r\n250 2.0.0 Ok\r\n",
