@@ -4,7 +4,9 @@ front, after    "postfix" or "ours"
 filter          "ours", "relay" (a TCP relay) or "spampd" (SpamAssassin's proxy, Debian's)
 """
 
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -56,10 +58,11 @@ class Spampd:
         os.chmod(self.folder, 0o777)
         with open(os.path.join(self.folder, "local.cf"), "w", encoding="ascii") as f:
             f.write("use_bayes 0\nuse_auto_welcomelist 0\nskip_rbl_checks 1\ndns_available no\nrequired_score 900\n")
-        user = "nobody" if IS_ROOT else os.environ.get("USER", "nobody")
+        user, group = ("nobody", "nogroup") if IS_ROOT else \
+            (pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name)
         self.command = ["/usr/bin/perl", "-e", RUN_SPAMPD, "/usr/sbin/spampd", "--nodetach", f"--host=127.0.0.1:{self.port}",
                         f"--relayhost=127.0.0.1:{target}", "--local-only", "--children=2", "--maxrequests=1000",
-                        f"--homedir={self.folder}", f"--pid={self.folder}/pid", f"--user={user}", "--group=nogroup",
+                        f"--homedir={self.folder}", f"--pid={self.folder}/pid", f"--user={user}", f"--group={group}",
                         f"--saconfig={self.folder}/local.cf"]
         self.process = None
 

@@ -245,13 +245,14 @@ class Postfix(Server):
 
 class Sallyport(Server):
     kind = "ours"
+    binary = BINARY
 
     @staticmethod
     def missing():
         return None if os.path.exists(BINARY) else f"{BINARY} is not built"
 
     def command(self, *args):
-        return [BINARY, "-c", self.config, *args]
+        return [self.binary, "-c", self.config, *args]
 
 
 KINDS = {"postfix": Postfix, "ours": Sallyport}

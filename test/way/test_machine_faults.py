@@ -2,6 +2,7 @@
 bytes to any listener. A clear reply within ten seconds, no crash, and service again when the trouble is over."""
 
 import os
+import pwd
 import random
 import resource
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from chain import AFTER, filter_line, front_options
 from content import HEAD
 from net import free_port, wait_until
-from server import IS_ROOT, Sallyport, smtpd
+from server import BINARY, IS_ROOT, Sallyport, smtpd
 from smtp_client import Client
 
 pytestmark = pytest.mark.skipif(bool(Sallyport.missing()), reason=str(Sallyport.missing()))
@@ -127,6 +128,39 @@ def _is_served(port):
         return send(port, HEAD % b"small" + b"\r\nx\r\n").code == 250
     except (OSError, AssertionError):
         return False
+
+
+def test_ordinary_user():
+    """Started by root for the tests' sake, but as nobody from its first instruction on: the whole chain works."""
+    if not IS_ROOT:
+        pytest.skip("every other test runs as an ordinary user already")
+    nobody = pwd.getpwnam("nobody")
+    ports = [free_port() for _ in range(3)]
+    server = Sallyport(whole_chain(*ports), f"mail_owner = nobody\nvirtual_uid_maps = static:{nobody.pw_uid}\n"
+                                            f"virtual_gid_maps = static:{nobody.pw_gid}\n")
+    for folder, _, _ in os.walk(server.folder):
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+
+    def become_nobody():
+        os.setgroups([])
+        os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
+        os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
+    server.before_exec = become_nobody
+    server.binary = shutil.copy(BINARY, server.folder)      # nobody cannot read every build folder
+    with server:
+        assert send(ports[0], HEAD % b"nobody" + b"\r\nx\r\n").code == 250
+        server.mailbox().wait_for(b"<nobody@example.org>")
+        assert {os.stat(f"/proc/{pid}").st_uid for pid in server.pids()} == {nobody.pw_uid}
+
+
+def test_root_drops_its_rights(chain):
+    """Of all processes only master is root."""
+    if not IS_ROOT:
+        pytest.skip("not root")
+    chain.start()
+    assert send(chain.front).code == 250
+    roots = [pid for pid in chain.pids() if os.stat(f"/proc/{pid}").st_uid == 0]
+    assert roots in ([], [chain.master_pid()])
 
 
 WORDS = [b"EHLO a\r\n", b"HELO\r\n", b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<", b"RCPT TO:<user@way.test>\r\n", b"DATA\r\n",
