@@ -128,6 +128,8 @@ static bool take_smtputf8(struct parameter *p, struct mail_envelope *out)
 
 static bool take_ret(struct parameter *p, struct mail_envelope *out)
 {
+    if (out->ret != MAIL_RET_NONE)
+        return refuse(p->why, 501, "5.5.4", "Bad RET parameter syntax"); /* once, RFC 5321 4.1.2 */
     if (bytes_ieq(p->value, BYTES("FULL")))
         out->ret = MAIL_RET_FULL;
     else if (bytes_ieq(p->value, BYTES("HDRS")))
@@ -139,8 +141,10 @@ static bool take_ret(struct parameter *p, struct mail_envelope *out)
 
 static bool take_envid(struct parameter *p, struct mail_envelope *out)
 {
+    bool is_again = out->envid != NULL;
+
     out->envid = decode_shown(p->ctx, p->value, ENVID_LIMIT);
-    return out->envid != NULL || refuse(p->why, 501, "5.5.4", "Bad ENVID parameter syntax");
+    return (out->envid != NULL && !is_again) || refuse(p->why, 501, "5.5.4", "Bad ENVID parameter syntax");
 }
 
 static bool take_auth(struct parameter *p, struct mail_envelope *out)
@@ -190,8 +194,10 @@ static const struct {
 static bool take_notify(struct parameter *p, struct mail_rcpt *out)
 {
     struct bytes rest = p->value;
-    bool is_more = true;
+    bool is_more = out->notify == 0;
 
+    if (!is_more)
+        return refuse(p->why, 501, "5.5.4", "Error: Bad NOTIFY parameter syntax");
     while (is_more) {
         struct bytes word;
         unsigned bit = 0;
@@ -215,6 +221,8 @@ static bool take_orcpt(struct parameter *p, struct mail_rcpt *out)
 {
     size_t semicolon = bytes_chr(p->value, ';');
 
+    if (out->orcpt != NULL)
+        return refuse(p->why, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
     if (semicolon != SIZE_MAX && semicolon > 0 && semicolon + 1 < p->value.n)
         out->orcpt = decode_shown(p->ctx, p->value, ORCPT_LIMIT);
     return out->orcpt != NULL || refuse(p->why, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");

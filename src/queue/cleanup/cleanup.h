@@ -23,6 +23,9 @@
 #include "mail.h"
 #include "queue_file.h"
 
+/* What may be added to a message of message_size_limit bytes: Received lines and missing headers. */
+enum { CLEANUP_TRACE_SIZE = 16384 };
+
 struct cleanup;
 
 /* One a worker; conf (of the service) and q must outlive it. Opens the tables of canonical_maps and the like. */

@@ -354,8 +354,11 @@ static void test_size_limit(void **state)
         size_t size;
         bool passes;
     } cases[] = {
-        {limit, 999, true},     {limit, 1000, true},  {limit, 1001, false},
-        {limit, 900000, false}, {none, 900000, true},
+        {limit, 1000, true},
+        {limit, 1000 + CLEANUP_TRACE_SIZE, true},
+        {limit, 1001 + CLEANUP_TRACE_SIZE, false},
+        {limit, 900000, false},
+        {none, 900000, true},
     };
     char *text = mem_bytes(ctx, 900001), *out;
 

@@ -43,7 +43,7 @@ static co_fn struct mail_reply admit(struct smtpd_session *s, const struct chunk
         s->leave = SMTPD_DISMISSED;
         return mail_reply(421, "4.7.0", "%s Error: too many small chunks", s->conf->myhostname);
     }
-    if (s->conf->message_size_limit > 0 && chunk->size + tx->content_size > s->conf->message_size_limit)
+    if (chunk->size + tx->content_size > smtpd_content_limit(s))
         return mail_reply_fixed(552, "5.3.4", "Chunk exceeds message size limit");
     if (tx->is_content_begun)
         return (struct mail_reply){0};
@@ -124,6 +124,10 @@ struct mail_reply smtpd_cmd_bdat(struct smtpd_session *s, const struct smtp_line
     struct chunk chunk;
     struct mail_reply why;
 
+    if (!(s->features & SMTP_CHUNKING)) {
+        s->leave = SMTPD_DISMISSED;
+        return mail_reply_fixed(521, "5.5.1", "Error: command not implemented");
+    }
     if (!parse(line, &chunk)) {
         s->leave = SMTPD_DISMISSED;
         return mail_reply_fixed(521, "5.5.4", "Syntax: BDAT count [LAST]");

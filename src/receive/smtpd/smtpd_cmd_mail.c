@@ -19,14 +19,15 @@ static co_fn struct mail_reply begin(struct smtpd_session *s)
 
 struct mail_reply smtpd_cmd_mail(struct smtpd_session *s, const struct smtp_line *line)
 {
-    struct smtp_parse_rules rules = {s->features, s->conf->is_strict, s->conf->message_size_limit};
+    /* a discarded keyword hides SIZE and 8BITMIME, no more (Postfix) */
+    unsigned features = s->features | SMTP_SIZE | SMTP_8BITMIME;
+    struct smtp_parse_rules rules = {features, s->conf->is_strict, s->conf->message_size_limit};
     struct mail_reply r;
 
     if (s->client->helo == NULL && s->conf->is_helo_required)
         return mail_reply_fixed(503, "5.5.1", "Error: send HELO/EHLO first");
     if (s->tx != NULL)
-        return s->tx->is_bdat ? mail_reply_fixed(503, "5.5.1", "Error: MAIL after BDAT")
-                              : mail_reply_fixed(503, "5.5.1", "Error: nested MAIL command");
+        return mail_reply_fixed(503, "5.5.1", "Error: nested MAIL command");
     s->tx = smtpd_tx_new(s);
     if (!smtp_parse_mail(s->tx, line, &rules, &s->tx->envelope, &r)) {
         TALLOC_FREE(s->tx); /* nothing has begun: the id goes unused, XFORWARD stays in force */

@@ -5,7 +5,7 @@
 #include "log.h"
 #include "mail_header.h"
 
-enum { ENDLESS_SLACK = 1 << 20 };
+enum { ENDLESS_SLACK = 1 << 20, TRACE_SIZE = 8192 };
 
 /* PREPEND texts first, then our Received line, above what the client sent (Postfix's order). */
 static co_fn void add_trace(struct smtpd_session *s)
@@ -65,7 +65,7 @@ co_fn void smtpd_content_pass(struct smtpd_session *s)
     if (tx->content_size == 0 && s->profile->adds_received)
         guard_first_line(tx);
     tx->content_size += tx->content.n;
-    if (s->conf->message_size_limit > 0 && tx->content_size > s->conf->message_size_limit && !tx->is_too_big) {
+    if (tx->content_size > smtpd_content_limit(s) && !tx->is_too_big) {
         tx->is_too_big = true;
         log_warn("%s: queue file size limit exceeded", tx->envelope.id);
     }
@@ -79,11 +79,16 @@ uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, u
     return since + s->conf->timeout_ms + received * 1000 / s->conf->min_data_rate;
 }
 
+uint64_t smtpd_content_limit(const struct smtpd_session *s)
+{
+    if (s->conf->message_size_limit == 0)
+        return UINT64_MAX;
+    return s->conf->message_size_limit + (s->has_forward ? TRACE_SIZE : 0);
+}
+
 bool smtpd_content_is_endless(const struct smtpd_session *s)
 {
-    uint64_t limit = s->conf->message_size_limit;
-
-    return s->tx->is_too_big && s->tx->content_size > limit * 2 + ENDLESS_SLACK;
+    return s->tx->is_too_big && s->tx->content_size > s->conf->message_size_limit * 2 + ENDLESS_SLACK;
 }
 
 /* What the content itself forbids, before anybody is asked about it. */

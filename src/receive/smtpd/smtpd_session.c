@@ -221,14 +221,14 @@ static bool breaks_pipelining(struct smtpd_session *s, int flags)
 
 static bool is_over_junk_limit(struct smtpd_session *s, int flags)
 {
-    return (flags & JUNK) && s->junk++ >= s->conf->junk_command_limit;
+    return (flags & JUNK) && s->junk++ > s->conf->junk_command_limit;
 }
 
 static co_fn struct mail_reply run_command(struct smtpd_session *s, const struct smtp_line *line)
 {
     const struct command *c = &commands[s->verb];
 
-    if (bytes_chr(line->whole, '\0') != SIZE_MAX)
+    if (line->verb.n == 0 || bytes_chr(line->whole, '\0') != SIZE_MAX)
         return mail_reply_fixed(500, "5.5.2", "Error: bad syntax");
     if ((s->conf->features & SMTP_SMTPUTF8) && !is_utf8_or_ascii(line->whole))
         return mail_reply_fixed(500, "5.5.2", "Error: bad UTF-8 syntax");

@@ -143,6 +143,9 @@ co_fn void smtpd_content_pass(struct smtpd_session *s);
 co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s);
 /* Until when content must have come: grows with what has come, at the least rate allowed. */
 uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, uint64_t received);
+/* Most bytes of content now; UINT64_MAX: no limit. A message that another server of the chain passed on has that server's
+ * headers on top of what its client was allowed. */
+uint64_t smtpd_content_limit(const struct smtpd_session *s);
 /* True when more was sent after the limit than anybody will read: the session must end. */
 bool smtpd_content_is_endless(const struct smtpd_session *s);
 

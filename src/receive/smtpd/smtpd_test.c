@@ -161,7 +161,7 @@ static void test_limits(void **state)
     static const char *const size[] = {"message_size_limit", "10", "smtpd_forbid_unauth_pipelining", "no", NULL};
     static const char *const rcpts[] = {"smtpd_recipient_limit", "1", "smtpd_forbid_unauth_pipelining", "no", NULL};
     static const char *const errors[] = {"smtpd_hard_error_limit", "2", "smtpd_forbid_unauth_pipelining", "no", NULL};
-    static const char *const junk[] = {"smtpd_junk_command_limit", "2", "smtpd_hard_error_limit", "1",
+    static const char *const junk[] = {"smtpd_junk_command_limit", "1", "smtpd_hard_error_limit", "1",
                                        "smtpd_forbid_unauth_pipelining", "no", NULL};
     static const char *const lf[] = {"smtpd_forbid_bare_newline", "reject", "smtpd_forbid_unauth_pipelining", "no",
                                      "mynetworks", "192.0.2.0/24", NULL};
