@@ -61,7 +61,7 @@ char *smtp_xtext_decode(const void *ctx, struct bytes text);
 
 /* ---- replies ---- */
 
-/* "250-2.1.0 one\r\n250 2.1.0 two\r\n". */
+/* "250-2.1.0 one\r\n250 2.1.0 two\r\n"; control characters in the text become '?'. */
 void smtp_reply_format(struct buf *out, const struct mail_reply *r);
 
 /* A reply as another server sent it. */

@@ -222,10 +222,10 @@ static void test_xforward_splits_long_payloads(void **state)
 static void test_reply_format(void **state)
 {
     struct buf out = {0};
-    struct mail_reply r = mail_reply_fixed(250, "2.1.0", "one\ntwo");
+    struct mail_reply r = mail_reply_fixed(250, "2.1.0", "one\ntwo\r\x1b");
 
     smtp_reply_format(&out, &r);
-    assert_string_equal(buf_text(&out), "250-2.1.0 one\r\n250 2.1.0 two\r\n");
+    assert_string_equal(buf_text(&out), "250-2.1.0 one\r\n250 2.1.0 two\?\?\r\n");
     buf_deinit(&out);
 }
 
