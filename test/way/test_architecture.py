@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 
 import pytest
 
@@ -21,12 +20,8 @@ def stops():
 
 
 def sources():
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "src"], stdout=subprocess.PIPE,
-                            text=True, check=False).stdout.split()
-    if not listed:      # a tree without git: an unpacked release
-        listed = [os.path.relpath(os.path.join(folder, name), ROOT)
-                  for folder, _, names in os.walk(os.path.join(ROOT, "src")) for name in names]
-    return [path for path in listed if path.endswith((".c", ".h")) and os.path.exists(os.path.join(ROOT, path))]
+    return [os.path.relpath(os.path.join(folder, name), ROOT)
+            for folder, _, names in os.walk(os.path.join(ROOT, "src")) for name in names if name.endswith((".c", ".h"))]
 
 
 def defines(text, name):

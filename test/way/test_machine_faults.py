@@ -44,7 +44,8 @@ def chain():
     """A whole chain that is not started yet; its after-filter server puts mail on hold."""
     ports = [free_port() for _ in range(3)]
     held = "{ smtpd_client_restrictions = check_client_access static:HOLD }"
-    server = Sallyport(whole_chain(*ports, held), "message_size_limit = 1000000\nqueue_minfree = 0\n")
+    server = Sallyport(whole_chain(*ports, held), "message_size_limit = 1000000\nqueue_minfree = 0\n"
+                       "smtpd_error_sleep_time = 0\n")
     server.front, server.middle, server.behind = ports
     yield server
     server.close()
