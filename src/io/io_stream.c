@@ -178,7 +178,8 @@ static ssize_t read_memory(struct io_stream *s, char *to, size_t room)
 
     if (n > room)
         n = room;
-    memcpy(to, s->input.p, n);
+    if (n > 0)
+        memcpy(to, s->input.p, n);
     s->input = bytes_skip(s->input, n);
     return (ssize_t)n;
 }
