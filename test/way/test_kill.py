@@ -68,13 +68,20 @@ def arrivals(server):
     return counts
 
 
-def is_running(server):
-    return server.run("status", check=False).returncode == 0
+def what_waits(server):
+    """SIGUSR1 makes every worker log what its sessions wait for; that, and what master said, for a failed test."""
+    try:
+        os.kill(server.master_pid(), signal.SIGUSR1)
+        time.sleep(1)       # only after a failure
+    except (OSError, ValueError):
+        pass
+    return "\n".join(line for line in server.log().split("\n") if "master[" in line or "warning" in line
+                     or "wait" in line)[-6000:]
 
 
 def bring_back(server):
     """Starts it again after master was killed. What is left of the old processes may hold the ports for a moment."""
-    wait_until(lambda: server.run("start", check=False).returncode == 0 or is_running(server), 30,
+    wait_until(lambda: server.run("start", check=False).returncode == 0, 30,
                f"a start after a killed master: {server.log()[-1500:]}", poll=0.1)
 
 
@@ -87,14 +94,14 @@ def test_every_acknowledged_message_arrives():
     server = Sallyport(
         smtpd(f"127.0.0.1:{front}", *front_options(middle)) + filter_line(middle, after)
         + smtpd(f"127.0.0.1:{after}", *AFTER), "smtpd_error_sleep_time = 0\nsmtpd_proxy_timeout = 10s\n")
-    killed = {}
+    killed, name = {}, None
     try:
         server.start()
         load = Load(front)
         for n in range(KILLS):
             before = len(load.acknowledged)
             wait_until(lambda: len(load.acknowledged) > before + 5, 60,
-                       f"mail flowing again before kill {n} (seed {seed}): {server.log()[-3000:]}")
+                       f"mail flowing again before kill {n} (seed {seed})")
             time.sleep(chance.random() * 0.05)      # an instant of the load, not a wait for something
             pids = list(server.pids())
             master = pids[0]
@@ -125,5 +132,8 @@ def test_every_acknowledged_message_arrives():
                   f"{len(load.unknown)} without an answer, {len((load.unknown | load.refused) & set(counts))} of those "
                   f"two kinds arrived all the same")
         assert len(load.acknowledged) > KILLS
+    except AssertionError:
+        print(f"seed {seed}, killed {killed}, last {name}\n{what_waits(server)}")
+        raise
     finally:
         server.close()
