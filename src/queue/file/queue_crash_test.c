@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -196,6 +197,8 @@ static void test_kill_at_any_instant(void **state)
         int out, status;
         pid_t pid = start_writer("1000000", &out);
 
+        if (i % 2) /* at work for certain; else perhaps before the first message */
+            assert_int_equal(poll(&(struct pollfd){.fd = out, .events = POLLIN}, 1, 10000), 1);
         nanosleep(&moment, NULL);
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -207,7 +210,7 @@ static void test_kill_at_any_instant(void **state)
     }
     log_capture(NULL, NULL);
     print_message("%zu messages acknowledged in %d runs\n", total, RUNS);
-    assert_true(total > RUNS); /* else the writer never came to write */
+    assert_true(total >= RUNS / 2); /* each that was waited for wrote one */
 }
 
 /* Start-up of a scheduler beside writers that are at work: what they acknowledge stays. */
