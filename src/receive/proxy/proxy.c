@@ -35,7 +35,6 @@ struct error *proxy_open(const void *ctx, const struct conf *conf, const char *e
 
     p->ehlo = mem_strdup(p, conf_text(conf, "smtpd_proxy_ehlo"));
     p->timeout_ms = conf_time_ms(conf, "smtpd_proxy_timeout");
-    p->min_data_rate = (uint64_t)conf_int(conf, "smtpd_min_data_rate");
     p->is_whole = is_whole;
     p->spool.dir = mem_printf(p, "%s/incoming", conf_text(conf, "queue_directory"));
     p->spool.memory_limit = conf_size(conf, "smtpd_spool_memory_limit");

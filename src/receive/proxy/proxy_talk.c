@@ -176,11 +176,6 @@ co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t)
     return r;
 }
 
-static uint64_t content_deadline(const struct proxy_talk *t)
-{
-    return t->content_since + t->proxy->timeout_ms + t->content_sent * 1000 / t->proxy->min_data_rate;
-}
-
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
 {
     enum io_end end;
@@ -188,8 +183,7 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
 
     if (!t->is_in_content)
         return;
-    t->content_sent += piece.n;
-    end = smtp_data_encode(&t->encoder, t->server->stream, piece, content_deadline(t));
+    end = smtp_data_encode(&t->encoder, t->server->stream, piece, clock_ms() + t->proxy->timeout_ms);
     if (end == IO_OK)
         return;
     r = lost(t, "content", t->content_since, end);
@@ -198,10 +192,11 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
 
 static co_fn enum io_end send_dot(struct proxy_talk *t)
 {
-    enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, content_deadline(t));
+    uint64_t deadline = clock_ms() + t->proxy->timeout_ms;
+    enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, deadline);
 
     t->is_in_content = false;
-    return end == IO_OK ? io_flush(t->server->stream, content_deadline(t)) : end;
+    return end == IO_OK ? io_flush(t->server->stream, deadline) : end;
 }
 
 co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)

@@ -9,8 +9,7 @@
 struct proxy {
     struct io_endpoint endpoint;
     char *ehlo;
-    uint64_t timeout_ms;        /* connect, and each command with its reply */
-    uint64_t min_data_rate;     /* bytes a second that content must be taken with on the whole */
+    uint64_t timeout_ms;        /* connect, each command with its reply, each piece of content */
     bool is_whole;
     struct io_spool_conf spool;
 };
@@ -24,7 +23,7 @@ struct proxy_talk {
     struct smtp_client *server;     /* NULL: not connected, or given up */
     struct smtp_data_encoder encoder;
     bool is_in_content;             /* DATA was answered with 354, the dot was not sent */
-    uint64_t content_since, content_sent;
+    uint64_t content_since;
 };
 
 co_fn struct mail_reply proxy_talk_open(struct proxy_talk *t);  /* connect, EHLO, XFORWARD, MAIL */
