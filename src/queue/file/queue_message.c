@@ -69,6 +69,8 @@ static struct error *read_first(int fd, char *out, size_t room, uint64_t *file_s
 {
     struct stat st;
 
+    *file_size_r = 0;
+    *n_r = 0;
     if (fstat(fd, &st) != 0)
         return error_errno(errno, "stat");
     *file_size_r = st.st_size > 0 ? (uint64_t)st.st_size : 0;
