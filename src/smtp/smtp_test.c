@@ -149,7 +149,7 @@ static void test_xtext(void **state)
     char *text;
 
     smtp_xtext_encode(&out, BYTES("a+b =c\x01\xff"));
-    assert_string_equal(buf_text(&out), "a+2Bb+20=c+01+FF");
+    assert_string_equal(buf_text(&out), "a+2Bb+20+3Dc+01+FF");
     text = smtp_xtext_decode(NULL, buf_bytes(&out));
     assert_string_equal(text, "a+b =c\x01\xff");
     talloc_free(text);
@@ -178,14 +178,14 @@ static void test_xforward(void **state)
         {"HELO=a+0Ab", "501 5.5.4 Bad HELO syntax: a+0Ab"},
     };
 
-    assert_true(smtp_xforward_parse(ctx, BYTES("NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t "
+    assert_true(smtp_xforward_parse(ctx, BYTES("NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
                                                "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL"), &f, &why));
     assert_string_equal(f.name, "localhost");
     assert_string_equal(f.addr, "2001:db8::1");
-    assert_string_equal(f.helo, "c t");
+    assert_string_equal(f.helo, "c t=x");
     assert_null(f.ident);
     smtp_xforward_format(&out, &f, 0xff);
-    assert_string_equal(buf_text(&out), "XFORWARD NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t "
+    assert_string_equal(buf_text(&out), "XFORWARD NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
                                         "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL\r\n");
     buf_cut(&out, 0);
     smtp_xforward_format(&out, &f, smtp_xforward_parse_names(BYTES("name FOO Proto")));

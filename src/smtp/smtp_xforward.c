@@ -137,6 +137,15 @@ bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward
     return true;
 }
 
+/* Postfix's encoding: xtext, but '=' stays, since only the first one separates. */
+static void add_encoded(struct buf *out, char c)
+{
+    if (c == '=')
+        buf_addc(out, c);
+    else
+        smtp_xtext_encode(out, bytes(&c, 1));
+}
+
 /* At most what a server takes: a client's endless HELO must not make the filter refuse its mail. What means nothing
  * when it is cut is not told. */
 static void add_value(struct buf *out, const struct attribute *a, const char *value)
@@ -145,7 +154,7 @@ static void add_value(struct buf *out, const struct attribute *a, const char *va
     struct bytes rest;
 
     for (rest = bytes_of(value); rest.n > 0 && out->n - start + 3 <= VALUE_LIMIT; rest = bytes_skip(rest, 1))
-        smtp_xtext_encode(out, bytes(rest.p, 1));
+        add_encoded(out, rest.p[0]);
     if (rest.n > 0 && a->is_good != is_any) {
         buf_cut(out, start);
         buf_adds(out, "[UNAVAILABLE]");

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MINIMUM_UID = 100, JOB_TIMEOUT_MS = 600 * 1000 };
+enum { JOB_TIMEOUT_MS = 600 * 1000 };
 
 struct virtual_agent {
     struct deliver_agent agent;
@@ -26,7 +26,7 @@ struct virtual_agent {
     char *host; /* for maildir names: '/' and ':' escaped */
     struct table_maps mailboxes, uids, gids;
     uint64_t limit, lock_delay_ms, stale_ms;
-    long lock_attempts;
+    long lock_attempts, minimum_uid;
     unsigned locks;
     bool strict_owner, shows_orig;
 };
@@ -128,9 +128,9 @@ static co_fn bool find_owner(struct attempt *t, struct virtual_job *job)
     if (!find_id(t, &t->agent->uids, "virtual_uid_maps", &uid) ||
         !find_id(t, &t->agent->gids, "virtual_gid_maps", &gid))
         return false;
-    if (uid < MINIMUM_UID)
-        return misconfigured(
-            t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below %d", (unsigned)uid, MINIMUM_UID));
+    if (uid < (uint64_t)t->agent->minimum_uid || uid == 0)
+        return misconfigured(t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below virtual_minimum_uid = %ld",
+                                           (unsigned)uid, t->agent->minimum_uid));
     if (gid == 0)
         return misconfigured(t, "group id 0 in virtual_gid_maps");
     job->uid = (uid_t)uid;
@@ -383,6 +383,7 @@ static struct error *virtual_open(const void *ctx, const char *service, const st
     a->delimiter = conf_text(conf, "recipient_delimiter");
     a->host = escape_host(a, conf_text(conf, "myhostname"));
     a->limit = conf_size(conf, "virtual_mailbox_limit");
+    a->minimum_uid = conf_int(conf, "virtual_minimum_uid");
     a->lock_attempts = conf_int(conf, "deliver_lock_attempts");
     a->lock_delay_ms = conf_time_ms(conf, "deliver_lock_delay");
     a->stale_ms = conf_time_ms(conf, "stale_lock_time");
