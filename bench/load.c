@@ -1,11 +1,11 @@
 /*
- * The load client of the benchmarks: one process, one thread, epoll. Each message has its own connection: greeting,
- * EHLO, MAIL, RCPT, DATA, content, QUIT, as a stranger's server would do it, without pipelining. Cheap on purpose: it
- * shares the processors with what it measures.
+ * The load client of the benchmarks: one process, one thread, epoll. Each message has its own connection:
+ * greeting, EHLO, MAIL, RCPT, DATA, content, QUIT, as a stranger's server would do it, without pipelining.
+ * Cheap on purpose: it shares the processors with what it measures.
  *
  *   load PORT CONCURRENCY MESSAGES SIZE     prints "accepted A failed F seconds S", exit 0 when F is 0
- *   load idle PORT SESSIONS SOURCE          opens sessions up to the reply to EHLO, prints "ready N", holds them until
- *                                           standard input ends, prints "held N"
+ *   load idle PORT SESSIONS SOURCE          opens sessions up to the reply to EHLO, prints "ready N", holds
+ * them until standard input ends, prints "held N"
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,9 +25,9 @@ enum step { GREETING, EHLO, MAIL, RCPT, DATA, CONTENT, QUIT };
 struct session {
     int fd;
     enum step step;
-    size_t written;     /* of what the step sends */
+    size_t written; /* of what the step sends */
     bool is_accepted;
-    char line[1024];    /* what came of the present reply line */
+    char line[1024]; /* what came of the present reply line */
     size_t n;
 };
 

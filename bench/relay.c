@@ -1,6 +1,6 @@
 /*
- * The content filter of the benchmarks: a TCP relay that passes every byte on, both ways. What it costs is nearly
- * nothing, so that what is measured is the server before and after it.
+ * The content filter of the benchmarks: a TCP relay that passes every byte on, both ways. What it costs is
+ * nearly nothing, so that what is measured is the server before and after it.
  *
  *   relay PORT TARGET       listens on 127.0.0.1:PORT, connects to 127.0.0.1:TARGET; prints "listening"
  */
@@ -18,10 +18,10 @@
 /* One direction's end; the two of a connection point at each other. */
 struct side {
     int fd;
-    bool has_ended;         /* its peer sends no more */
-    bool is_full;           /* waits until its own socket takes `held` */
+    bool has_ended; /* its peer sends no more */
+    bool is_full;   /* waits until its own socket takes `held` */
     char held[65536];
-    size_t from, to;        /* held bytes, to be written to this side */
+    size_t from, to; /* held bytes, to be written to this side */
     struct side *other;
 };
 
@@ -156,7 +156,7 @@ int main(int argc, char **argv)
                 over[dead++] = s;
             }
         }
-        while (dead-- > 0) {    /* not before the turn's end: another event of it may name the other side */
+        while (dead-- > 0) { /* not before the turn's end: another event of it may name the other side */
             free(over[dead]->other);
             free(over[dead]);
         }

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
 #include <cmocka.h>
 
 static void test_bytes_cut_and_word(void **state)
@@ -99,7 +100,9 @@ static void test_log_masks_what_could_start_a_line(void **state)
         {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
         {"\xff\xfe", "??"},
         {"\xc3", "?"},
-        {"\xc2\x9b" "1m", "??1m"},
+        {"\xc2\x9b"
+         "1m",
+         "??1m"},
         {"\xed\xa0\x80", "???"},
     };
 

@@ -1,8 +1,9 @@
 /*
  * A growing run of bytes in the caller's memory: struct buf b = {0}; ... buf_deinit(&b).
  *
- * p[n] is always a NUL when p is set, so that p is a C string as long as no NUL was added. The caller bounds n:
- * a buffer grows with what is added to it, so nothing from the wire is added before its length was checked.
+ * p[n] is always a NUL when p is set, so that p is a C string as long as no NUL was added. The caller bounds
+ * n: a buffer grows with what is added to it, so nothing from the wire is added before its length was
+ * checked.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
@@ -15,13 +16,13 @@ struct buf {
     size_t room;
 };
 
-void buf_reserve(struct buf *b, size_t more);   /* room for `more` bytes after n */
+void buf_reserve(struct buf *b, size_t more); /* room for `more` bytes after n */
 void buf_add(struct buf *b, struct bytes text);
 void buf_addc(struct buf *b, char c);
 void buf_adds(struct buf *b, const char *text);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void buf_cut(struct buf *b, size_t n);          /* keep the first n bytes */
-void buf_drop(struct buf *b, size_t n);         /* forget the first n bytes */
+void buf_cut(struct buf *b, size_t n);  /* keep the first n bytes */
+void buf_drop(struct buf *b, size_t n); /* forget the first n bytes */
 void buf_deinit(struct buf *b);
 
 static inline struct bytes buf_bytes(const struct buf *b)

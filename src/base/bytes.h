@@ -17,8 +17,8 @@ struct bytes {
     size_t n;
 };
 
-#define BYTES(literal)  ((struct bytes){(literal), sizeof(literal) - 1})
-#define BYTES_FMT(b)    (int)(b).n, (b).p /* for "%.*s" */
+#define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
+#define BYTES_FMT(b)   (int)(b).n, (b).p /* for "%.*s" */
 
 static inline struct bytes bytes(const char *p, size_t n)
 {
@@ -31,7 +31,7 @@ static inline struct bytes bytes_of(const char *text)
 }
 
 bool bytes_eq(struct bytes a, struct bytes b);
-bool bytes_ieq(struct bytes a, struct bytes b);          /* ASCII letters without case */
+bool bytes_ieq(struct bytes a, struct bytes b); /* ASCII letters without case */
 bool bytes_has_prefix(struct bytes b, struct bytes prefix);
 bool bytes_has_iprefix(struct bytes b, struct bytes prefix);
 bool bytes_has_isuffix(struct bytes b, struct bytes suffix);
@@ -45,7 +45,8 @@ size_t bytes_find(struct bytes b, struct bytes needle);
 struct bytes bytes_skip(struct bytes b, size_t n);
 /* Without blanks, tabs, CR and LF at both ends. */
 struct bytes bytes_trim(struct bytes b);
-/* The text up to the separator, which is removed from *rest together with it; all of *rest when there is none. */
+/* The text up to the separator, which is removed from *rest together with it; all of *rest when there is
+ * none. */
 struct bytes bytes_cut(struct bytes *rest, char separator);
 /* The next run of characters that are not in `blanks`; empty at the end of *rest. */
 struct bytes bytes_word(struct bytes *rest, const char *blanks);

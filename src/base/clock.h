@@ -1,6 +1,6 @@
 /*
- * Two clocks. clock_ms() never jumps: deadlines and durations. clock_real_us() is the time of day: logs, headers,
- * queue ids, retry times.
+ * Two clocks. clock_ms() never jumps: deadlines and durations. clock_real_us() is the time of day: logs,
+ * headers, queue ids, retry times.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
@@ -8,13 +8,14 @@
 #include <stdint.h>
 #include <time.h>
 
-uint64_t clock_ms(void);         /* milliseconds since some fixed moment */
-uint64_t clock_real_us(void);    /* microseconds since 1970 UTC */
+uint64_t clock_ms(void);      /* milliseconds since some fixed moment */
+uint64_t clock_real_us(void); /* microseconds since 1970 UTC */
 
 /* For tests: both clocks advance by this much, from now on. */
 void clock_skip_ms(uint64_t ms);
 
-/* RFC 5322 3.3 date-time in local time, "Fri, 20 Nov 2026 19:18:47 +0000 (UTC)". Borrowed until the next call. */
+/* RFC 5322 3.3 date-time in local time, "Fri, 20 Nov 2026 19:18:47 +0000 (UTC)". Borrowed until the next
+ * call. */
 const char *clock_mail_date(time_t when);
 
 #endif

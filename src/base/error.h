@@ -2,8 +2,8 @@
  * Trouble here: what went wrong on our side, for the log and the administrator, never for a stranger.
  *
  * A function that can fail returns struct error *: NULL is success, else the caller owns the error and either
- * reports it (log, exit code, 451 4.3.0) or returns it with context prepended; never both. A mail outcome (4xx, 5xx)
- * is not an error but a struct mail_reply; the end of a stream is not an error but an enum io_end.
+ * reports it (log, exit code, 451 4.3.0) or returns it with context prepended; never both. A mail outcome
+ * (4xx, 5xx) is not an error but a struct mail_reply; the end of a stream is not an error but an enum io_end.
  */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H

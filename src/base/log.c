@@ -22,7 +22,7 @@ static struct {
     char *path;
     int facility;
     bool verbose;
-    pid_t pid;          /* 0: not asked since the last fork */
+    pid_t pid; /* 0: not asked since the last fork */
     char tag[128];
     char host[256];
     struct buf gathered;
@@ -130,7 +130,8 @@ static void mask_controls(char *text, size_t n)
     for (size_t i = 0; i < n;) {
         size_t length = p[i] < 128 ? 1 : utf8_length(p + i, n - i);
 
-        if (length == 0 || (length == 1 && !ascii_is_print(p[i])) || (p[i] == 0xc2 && length == 2 && p[i + 1] < 0xa0)) {
+        if (length == 0 || (length == 1 && !ascii_is_print(p[i])) ||
+            (p[i] == 0xc2 && length == 2 && p[i + 1] < 0xa0)) {
             length = length ? length : 1;
             memset(p + i, '?', length);
         }
@@ -149,8 +150,8 @@ static const char *stamp(void)
         static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
         localtime_r(&now, &tm);
-        snprintf(text, sizeof(text), "%.3s %2d %02d:%02d:%02d", months + tm.tm_mon * 3, tm.tm_mday, tm.tm_hour,
-                 tm.tm_min, tm.tm_sec);
+        snprintf(text, sizeof(text), "%.3s %2d %02d:%02d:%02d", months + tm.tm_mon * 3, tm.tm_mday,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
         last = now;
     }
     return text;
@@ -209,7 +210,8 @@ void log_flush(void)
     buf_cut(&the_log.gathered, 0);
 }
 
-static void put(int level, const char *prefix, const char *fmt, va_list args) __attribute__((format(printf, 3, 0)));
+static void put(int level, const char *prefix, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 static void put(int level, const char *prefix, const char *fmt, va_list args)
 {
@@ -229,12 +231,12 @@ static void put(int level, const char *prefix, const char *fmt, va_list args)
         gather(line, n);
 }
 
-#define PUT(level, prefix)                                                                                     \
-    do {                                                                                                       \
-        va_list args;                                                                                          \
-        va_start(args, fmt);                                                                                   \
-        put((level), (prefix), fmt, args);                                                                     \
-        va_end(args);                                                                                          \
+#define PUT(level, prefix)                                                                                   \
+    do {                                                                                                     \
+        va_list args;                                                                                        \
+        va_start(args, fmt);                                                                                 \
+        put((level), (prefix), fmt, args);                                                                   \
+        va_end(args);                                                                                        \
     } while (0)
 
 void log_info(const char *fmt, ...)

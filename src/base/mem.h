@@ -1,9 +1,9 @@
 /*
  * Memory: talloc contexts that never answer "no".
  *
- * Life is a place: a session, a transaction and a command each are a talloc context, and what belongs to them dies
- * with them. Out of memory is not an outcome that code can handle halfway through a message: the process says so
- * and ends, and the queue loses nothing by it.
+ * Life is a place: a session, a transaction and a command each are a talloc context, and what belongs to them
+ * dies with them. Out of memory is not an outcome that code can handle halfway through a message: the process
+ * says so and ends, and the queue loses nothing by it.
  */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
@@ -13,10 +13,11 @@
 #include <talloc.h>
 
 /* Zeroed memory of a type, or an array of it, owned by ctx (NULL: by nobody, free with talloc_free). */
-#define mem_new(ctx, type)          ((type *)mem_zero_((ctx), sizeof(type), #type))
-#define mem_array(ctx, type, count) ((type *)mem_zero_((ctx), mem_product_(sizeof(type), (count)), #type "[]"))
+#define mem_new(ctx, type) ((type *)mem_zero_((ctx), sizeof(type), #type))
+#define mem_array(ctx, type, count)                                                                          \
+    ((type *)mem_zero_((ctx), mem_product_(sizeof(type), (count)), #type "[]"))
 /* The array with room for count elements; the new part is not cleared. NULL array: a new one owned by ctx. */
-#define mem_grow(ctx, array, count)                                                                            \
+#define mem_grow(ctx, array, count)                                                                          \
     ((__typeof__(array))mem_resize_((ctx), (array), mem_product_(sizeof(*(array)), (count))))
 
 void *mem_zero_(const void *ctx, size_t size, const char *name);

@@ -1,10 +1,10 @@
 /*
  * The scheduler: who is ready, who waits, until when. See co.h.
  *
- * Wakes only put a coroutine on the ready list, and the list is run once a turn of the loop, so a coroutine is never
- * resumed from inside another. A turn: run who is ready, wait for events (at most until the next timer, or until the
- * log's gathered lines must be written), mark whom they wake. libuv's loop, for timers and the thread pool, is entered only
- * when one of them is due.
+ * Wakes only put a coroutine on the ready list, and the list is run once a turn of the loop, so a coroutine
+ * is never resumed from inside another. A turn: run who is ready, wait for events (at most until the next
+ * timer, or until the log's gathered lines must be written), mark whom they wake. libuv's loop, for timers
+ * and the thread pool, is entered only when one of them is due.
  */
 #include "co.h"
 
@@ -27,16 +27,16 @@ enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4, EVENTS = 128 };
 
 struct co {
     struct co_context context;
-    struct co *next;            /* in the ready list or the pool */
+    struct co *next; /* in the ready list or the pool */
     struct co *all_prev, *all_next;
     void (*fn)(void *arg);
     void *arg;
-    uv_timer_t timer;           /* armed lazily: it may fire before the present wait's deadline, never after */
+    uv_timer_t timer; /* armed lazily: it may fire before the present wait's deadline, never after */
     uint64_t timer_due;
     uint64_t deadline;
     uint64_t waiting_since;
-    const char *label;          /* what it waits for; NULL: it does not wait */
-    enum co_end end;            /* how the present wait ends */
+    const char *label; /* what it waits for; NULL: it does not wait */
+    enum co_end end;   /* how the present wait ends */
     int shields;
     bool is_ready, is_woken, is_cancelled, is_started;
     char name[NAME_SIZE];
@@ -46,7 +46,7 @@ static struct {
     uv_loop_t *loop;
     int epoll;
     bool is_stopping;
-    struct co_fd *closed;       /* their memory goes at the end of the turn */
+    struct co_fd *closed; /* their memory goes at the end of the turn */
     struct co_context main;
     struct co *running;
     struct co *ready, *ready_last;
@@ -160,7 +160,8 @@ static void run_round(void)
     }
 }
 
-/* Those that are ready, and those whom they made ready, a few times over: then the loop must look at its descriptors. */
+/* Those that are ready, and those whom they made ready, a few times over: then the loop must look at its
+ * descriptors. */
 static void run_ready(void)
 {
     for (int round = 0; round < READY_ROUNDS && the.ready != NULL; round++)
@@ -288,7 +289,7 @@ void co_deinit(void)
     struct co *co, *next;
 
     LL_FOREACH_SAFE(the.pool, co, next)
-        uv_close((uv_handle_t *)&co->timer, destroy);
+    uv_close((uv_handle_t *)&co->timer, destroy);
     the.pool = NULL;
     uv_run(the.loop, UV_RUN_DEFAULT);
     if (uv_loop_close(the.loop) != 0)
@@ -448,7 +449,7 @@ co_fn enum co_end co_sleep(uint64_t deadline, const char *label)
     return end == CO_TIMEOUT ? CO_OK : end;
 }
 
-co_fn void co_yield(void)
+co_fn void co_yield (void)
 {
     struct co *co = the.running;
 
@@ -536,7 +537,8 @@ void co_dump(void)
     struct co *co;
 
     log_info("%zu coroutines", the.count);
-    DL_FOREACH2(the.all, co, all_next) {
+    DL_FOREACH2(the.all, co, all_next)
+    {
         if (co->label == NULL)
             log_info("%s: running", co->name);
         else if (co->deadline == CO_NEVER)

@@ -2,12 +2,13 @@
  * Coroutines on one libuv loop: a conversation written as a straight story on its own stack.
  *
  * A coroutine runs until it waits (co_park and all that is built on it) or returns; no other coroutine of the
- * process runs meanwhile, so plain data needs no lock. Every wait has an absolute deadline (clock_ms()) given by its
- * caller and a label that co_dump() shows. Cancelling makes the present wait and every later one return
- * CO_CANCELLED: the function unwinds by itself, as after any other failed wait, and frees what it owns.
+ * process runs meanwhile, so plain data needs no lock. Every wait has an absolute deadline (clock_ms()) given
+ * by its caller and a label that co_dump() shows. Cancelling makes the present wait and every later one
+ * return CO_CANCELLED: the function unwinds by itself, as after any other failed wait, and frees what it
+ * owns.
  *
- * `co_fn` marks what may wait. Waiting outside a coroutine is a bug and ends the process. Stacks are 64 KB: no large
- * arrays, no deep recursion; errno does not survive a wait.
+ * `co_fn` marks what may wait. Waiting outside a coroutine is a bug and ends the process. Stacks are 64 KB:
+ * no large arrays, no deep recursion; errno does not survive a wait.
  */
 #ifndef CO_CO_H
 #define CO_CO_H
@@ -29,7 +30,8 @@ enum co_end {
 
 struct co;
 
-/* The loop of this process. threads: size of the thread pool for co_work(). Once, before anything else here. */
+/* The loop of this process. threads: size of the thread pool for co_work(). Once, before anything else here.
+ */
 void co_init(unsigned threads);
 /* After fork() on the main stack: the child's loop, with none of the parent's coroutines. */
 void co_init_child(unsigned threads);
@@ -41,30 +43,33 @@ void co_deinit(void);
 
 /* Starts fn(arg) on the next turn of the loop. The name is copied (63 characters). */
 struct co *co_spawn(void (*fn)(void *arg), void *arg, const char *name);
-struct co *co_self(void);                       /* NULL outside coroutines */
+struct co *co_self(void); /* NULL outside coroutines */
 const char *co_name(const struct co *co);
-void co_rename(const char *name);               /* the running coroutine */
-size_t co_count(void);                          /* coroutines alive */
+void co_rename(const char *name); /* the running coroutine */
+size_t co_count(void);            /* coroutines alive */
 
-/* Waits until co_wake(), the deadline, or cancellation. A wake that came before is not lost: it is kept, once. */
+/* Waits until co_wake(), the deadline, or cancellation. A wake that came before is not lost: it is kept,
+ * once. */
 co_fn enum co_end co_park(uint64_t deadline, const char *label);
 void co_wake(struct co *co);
 co_fn enum co_end co_sleep(uint64_t deadline, const char *label);
 /* Lets every other ready coroutine, and the loop, run once. */
-co_fn void co_yield(void);
+co_fn void co_yield (void);
 
 /* The coroutine's present and all later waits return CO_CANCELLED. */
 void co_cancel(struct co *co);
-bool co_is_cancelled(void);                     /* the running coroutine */
-bool co_is_stopped(void);                       /* cancelled, and not shielded: its waits end at once */
-/* While shielded, waits of the running coroutine ignore cancellation (their deadlines still count): clean-up that
- * must talk or write. Nests. */
+bool co_is_cancelled(void); /* the running coroutine */
+bool co_is_stopped(void);   /* cancelled, and not shielded: its waits end at once */
+/* While shielded, waits of the running coroutine ignore cancellation (their deadlines still count): clean-up
+ * that must talk or write. Nests. */
 void co_shield(bool on);
 
-/* Runs fn(arg) at once on the main stack, which is large, and returns; fn may not wait. For deep library calls. */
+/* Runs fn(arg) at once on the main stack, which is large, and returns; fn may not wait. For deep library
+ * calls. */
 void co_call_on_main(void (*fn)(void *arg), void *arg);
 
-/* Gives the untouched part of the running coroutine's stack back to the system; for one that will wait long. */
+/* Gives the untouched part of the running coroutine's stack back to the system; for one that will wait long.
+ */
 void co_trim_stack(void);
 
 /* One owner at a time, in order of asking. Zeroed memory is an unlocked mutex. */
@@ -77,9 +82,9 @@ void co_unlock(struct co_mutex *m);
 
 /*
  * Work that blocks (fsync, getaddrinfo, a database library) on the thread pool: fn(arg) runs there while the
- * coroutine waits. arg must be talloc memory; it becomes the job's. When the wait ends CO_OK, arg is the caller's
- * again; when it ends otherwise, the work goes on without its caller, and arg is freed when it is done, in the
- * loop's thread, with its talloc destructors (close what it holds there).
+ * coroutine waits. arg must be talloc memory; it becomes the job's. When the wait ends CO_OK, arg is the
+ * caller's again; when it ends otherwise, the work goes on without its caller, and arg is freed when it is
+ * done, in the loop's thread, with its talloc destructors (close what it holds there).
  */
 co_fn enum co_end co_work(void (*fn)(void *arg), void *arg, uint64_t deadline, const char *label);
 

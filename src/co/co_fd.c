@@ -57,7 +57,8 @@ static bool is_ready(const struct co_fd *w, int event)
     return event == CO_READABLE ? w->can_read : w->can_write;
 }
 
-/* co_fd_event clears the place when it wakes who stands in it; another wake of the coroutine leaves it there. */
+/* co_fd_event clears the place when it wakes who stands in it; another wake of the coroutine leaves it there.
+ */
 co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, const char *label)
 {
     struct co **place = event == CO_READABLE ? &w->reader : &w->writer;

@@ -1,9 +1,10 @@
 /*
  * For io/ alone: waiting on descriptors, under the coroutines.
  *
- * Descriptors are watched by an epoll instance of ours, edge-triggered, in which libuv's loop (timers, thread pool) is
- * nested: one epoll_ctl when a connection comes and one when it goes, where uv_poll_t needs eight. An edge tells once
- * that something has come; what it told is kept in can_read and can_write until a read or write finds nothing more.
+ * Descriptors are watched by an epoll instance of ours, edge-triggered, in which libuv's loop (timers, thread
+ * pool) is nested: one epoll_ctl when a connection comes and one when it goes, where uv_poll_t needs eight.
+ * An edge tells once that something has come; what it told is kept in can_read and can_write until a read or
+ * write finds nothing more.
  */
 #ifndef CO_CO_FD_H
 #define CO_CO_FD_H
@@ -21,15 +22,15 @@ struct co_fd {
     bool watches_write; /* asked for only when a write had to wait */
     bool can_read;      /* unread bytes, or the end, may be there */
     bool can_write;
-    bool peer_left;     /* the peer closed its side or reset: can_read stays true */
+    bool peer_left; /* the peer closed its side or reset: can_read stays true */
     struct co_fd *next_closed;
     void (*closed)(struct co_fd *);
 };
 
 /* `write`: the first wait will be for CO_WRITABLE (a connection under way). */
 void co_fd_open(struct co_fd *w, int fd, bool write);
-/* Stops watching at once; calls closed(w) on a later turn, when w's memory may go. The descriptor is the caller's,
- * who may close it now. */
+/* Stops watching at once; calls closed(w) on a later turn, when w's memory may go. The descriptor is the
+ * caller's, who may close it now. */
 void co_fd_close(struct co_fd *w, void (*closed)(struct co_fd *));
 /* Waits for CO_READABLE or CO_WRITABLE; at once when can_read or can_write says so. */
 co_fn enum co_end co_fd_wait(struct co_fd *w, int event, uint64_t deadline, const char *label);

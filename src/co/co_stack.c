@@ -1,8 +1,8 @@
 /*
  * Stacks and the switch between them. See co_stack.h.
  *
- * Compiled without _FORTIFY_SOURCE: its longjmp() refuses to go to a frame that does not lie above the present one,
- * which is what a switch of stacks does.
+ * Compiled without _FORTIFY_SOURCE: its longjmp() refuses to go to a frame that does not lie above the
+ * present one, which is what a switch of stacks does.
  */
 #undef _FORTIFY_SOURCE
 #include "co_stack.h"

@@ -1,10 +1,10 @@
 /*
  * Stacks and the switch between them; known to co.c alone.
  *
- * A stack is a 64 KB mapping above a guard page. Its top holds the struct co that owns it, so an idle coroutine
- * touches one page for both. Stacks are made with makecontext() once and switched with sigsetjmp()/siglongjmp(),
- * which cost no system call; a stack that comes back to the pool is started again without another makecontext().
- * AddressSanitizer and valgrind are told of each stack.
+ * A stack is a 64 KB mapping above a guard page. Its top holds the struct co that owns it, so an idle
+ * coroutine touches one page for both. Stacks are made with makecontext() once and switched with
+ * sigsetjmp()/siglongjmp(), which cost no system call; a stack that comes back to the pool is started again
+ * without another makecontext(). AddressSanitizer and valgrind are told of each stack.
  */
 #ifndef CO_CO_STACK_H
 #define CO_CO_STACK_H
@@ -17,9 +17,9 @@ enum { CO_STACK_SIZE = 65536 };
 
 struct co_context {
     sigjmp_buf env;
-    char *low;              /* lowest usable byte; NULL: the main stack */
+    char *low; /* lowest usable byte; NULL: the main stack */
     size_t size;
-    void *fake_stack;       /* AddressSanitizer's */
+    void *fake_stack; /* AddressSanitizer's */
     unsigned valgrind_id;
 };
 

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include <cmocka.h>
 
 static char order[64];
@@ -45,7 +46,7 @@ static void yielder(void *arg)
 {
     for (int i = 0; i < 3; i++) {
         note(arg);
-        co_yield();
+        co_yield ();
     }
 }
 
@@ -118,7 +119,7 @@ static void test_park_ends(void **state)
 
 static void early_parker(void *arg)
 {
-    co_yield(); /* the wake comes while we are ready, before we park */
+    co_yield (); /* the wake comes while we are ready, before we park */
     park_end = co_park(in_ms(5000), "a wake that came before");
 }
 
@@ -133,7 +134,8 @@ static void test_wake_before_park_is_kept_once(void **state)
     assert_true(clock_ms() - before < 4000);
 }
 
-/* A long wait after a short one, and a short one after a long one: the lazily armed timer ends each in time. */
+/* A long wait after a short one, and a short one after a long one: the lazily armed timer ends each in time.
+ */
 static void mixed_waits(void *arg)
 {
     uint64_t before = clock_ms();

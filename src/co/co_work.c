@@ -9,7 +9,7 @@ struct job {
     uv_work_t request;
     void (*fn)(void *arg);
     void *arg;
-    struct co *waiter;  /* NULL: nobody waits any more */
+    struct co *waiter; /* NULL: nobody waits any more */
     bool is_done;
 };
 

@@ -1,10 +1,10 @@
 /*
  * Streams: bytes to and from a peer, with buffers that exist only while they hold something.
  *
- * A stream reads what has arrived into its buffer (io_fill) and lends it (io_buffered, io_consume); it gathers what
- * is written (io_write) and sends it in one piece (io_flush, or when much has gathered). The same interface stands
- * over a socket, over memory (tests), and over TLS. How a conversation ends is an enum io_end that runs up to the
- * session loop; the stream itself decides nothing and logs nothing.
+ * A stream reads what has arrived into its buffer (io_fill) and lends it (io_buffered, io_consume); it
+ * gathers what is written (io_write) and sends it in one piece (io_flush, or when much has gathered). The
+ * same interface stands over a socket, over memory (tests), and over TLS. How a conversation ends is an enum
+ * io_end that runs up to the session loop; the stream itself decides nothing and logs nothing.
  */
 #ifndef IO_IO_H
 #define IO_IO_H
@@ -19,23 +19,24 @@
 
 enum io_end {
     IO_OK,
-    IO_TIMEOUT,     /* the deadline passed */
-    IO_CLOSED,      /* the peer closed its side in good order */
-    IO_RESET,       /* the connection broke */
-    IO_CANCELLED,   /* co_cancel() */
-    IO_FULL,        /* io_fill: the buffer is at its limit and nothing was consumed */
+    IO_TIMEOUT,   /* the deadline passed */
+    IO_CLOSED,    /* the peer closed its side in good order */
+    IO_RESET,     /* the connection broke */
+    IO_CANCELLED, /* co_cancel() */
+    IO_FULL,      /* io_fill: the buffer is at its limit and nothing was consumed */
 };
-const char *io_end_text(enum io_end end);   /* "timeout", "connection closed", ... */
+const char *io_end_text(enum io_end end); /* "timeout", "connection closed", ... */
 
-enum { IO_BUFFER_LIMIT = 65536 };           /* most bytes a stream buffers, each way */
+enum { IO_BUFFER_LIMIT = 65536 }; /* most bytes a stream buffers, each way */
 
 struct io_stream;
 
-/* A stream over a connected socket, which it owns from now on (non-blocking, close-on-exec, TCP_NODELAY are set). */
+/* A stream over a connected socket, which it owns from now on (non-blocking, close-on-exec, TCP_NODELAY are
+ * set). */
 struct io_stream *io_stream_new(const void *ctx, int fd);
 /* Closes; unsent bytes are dropped. NULLs. Also done when ctx is freed. */
 void io_stream_close(struct io_stream **s);
-int io_stream_fd(const struct io_stream *s);    /* borrowed; -1 for memory */
+int io_stream_fd(const struct io_stream *s); /* borrowed; -1 for memory */
 
 /* Waits until at least one more byte is buffered. */
 co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline);
@@ -43,7 +44,8 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline);
 struct bytes io_buffered(const struct io_stream *s);
 void io_consume(struct io_stream *s, size_t n);
 
-/* Adds to what will be sent; waits only when much has gathered. `text` is copied or sent before it returns. */
+/* Adds to what will be sent; waits only when much has gathered. `text` is copied or sent before it returns.
+ */
 co_fn enum io_end io_write(struct io_stream *s, struct bytes text, uint64_t deadline);
 co_fn enum io_end io_writef(struct io_stream *s, uint64_t deadline, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -55,8 +57,8 @@ bool io_peer_left(struct io_stream *s);
 /* True when bytes are in the kernel's buffer or ours: the peer spoke before it was asked. Never waits. */
 bool io_has_input(struct io_stream *s);
 
-/* For tests: reads come from `input`, at most `step` bytes a time (0: all at once); what is written gathers and can be
- * looked at. At the end of input the peer "closes". */
+/* For tests: reads come from `input`, at most `step` bytes a time (0: all at once); what is written gathers
+ * and can be looked at. At the end of input the peer "closes". */
 struct io_stream *io_memory_new(const void *ctx, struct bytes input, size_t step);
 struct bytes io_memory_written(const struct io_stream *s);
 /* What is written goes to *out (a struct buf), which outlives the stream. */
@@ -77,54 +79,58 @@ bool io_address_parse(const char *host, unsigned port, struct io_address *out_r)
 struct error *io_address_unix(const char *path, struct io_address *out_r);
 
 /*
- * Every address of a host name, on the thread pool (/etc/hosts and DNS, as the system is set up). `service` is a port
- * number or a name ("smtp"). family: AF_UNSPEC, AF_INET or AF_INET6. *found_r: array owned by ctx.
+ * Every address of a host name, on the thread pool (/etc/hosts and DNS, as the system is set up). `service`
+ * is a port number or a name ("smtp"). family: AF_UNSPEC, AF_INET or AF_INET6. *found_r: array owned by ctx.
  * ERROR_TEMP: try again later; ERROR_PERM: no such host.
  */
 co_fn struct error *io_resolve(const void *ctx, const char *host, const char *service, int family,
                                uint64_t deadline, struct io_address **found_r, size_t *n_r);
-/* The name of an address as its owner says (PTR), or NULL with *is_temp_r telling whether later may differ. */
+/* The name of an address as its owner says (PTR), or NULL with *is_temp_r telling whether later may differ.
+ */
 co_fn char *io_resolve_name(const void *ctx, const struct io_address *a, uint64_t deadline, bool *is_temp_r);
 
 struct io_mx {
     unsigned preference;
-    char *host;     /* "." is null MX, RFC 7505 */
+    char *host; /* "." is null MX, RFC 7505 */
 };
 /* MX records in order of preference, equal ones shuffled. No MX: *n_r == 0 without error. */
-co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t deadline, struct io_mx **found_r,
-                                  size_t *n_r);
+co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t deadline,
+                                  struct io_mx **found_r, size_t *n_r);
 
-/* Connects; *stream_r is owned by ctx. The error's text is the reason alone ("Connection refused", "timeout"). */
+/* Connects; *stream_r is owned by ctx. The error's text is the reason alone ("Connection refused",
+ * "timeout"). */
 co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint64_t deadline,
                                struct io_stream **stream_r);
 
 /*
- * "inet:host:port", "host:port", "[v6]:port", ":port", "port", "unix:path": the forms of smtpd_proxy_filter and
- * friends, parsed once. The prefix is matched without case; no host means localhost; a relative path of a unix
- * socket lies under base_dir.
+ * "inet:host:port", "host:port", "[v6]:port", ":port", "port", "unix:path": the forms of smtpd_proxy_filter
+ * and friends, parsed once. The prefix is matched without case; no host means localhost; a relative path of a
+ * unix socket lies under base_dir.
  */
 struct io_endpoint {
-    char *text;         /* as written, for the log */
-    char *host;         /* NULL: unix */
-    char *service;      /* port number or name */
-    char *path;         /* unix */
+    char *text;    /* as written, for the log */
+    char *host;    /* NULL: unix */
+    char *service; /* port number or name */
+    char *path;    /* unix */
 };
-struct error *io_endpoint_parse(const void *ctx, const char *text, const char *base_dir, struct io_endpoint *out_r);
+struct error *io_endpoint_parse(const void *ctx, const char *text, const char *base_dir,
+                                struct io_endpoint *out_r);
 /* Resolves if need be and connects to the first address that answers. */
 co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoint *to, uint64_t deadline,
                                         struct io_stream **stream_r);
 
 /* Listens. unix: removes a stale socket first, mode 0666. Returns the descriptor, or -1 and *error_r. */
 int io_listen(const struct io_address *a, int backlog, struct error **error_r);
-/* Waits for a connection on a listening descriptor. *fd_r is the caller's. IO_RESET: transient (the client left, no
- * descriptors): try again; *errno_r tells. */
+/* Waits for a connection on a listening descriptor. *fd_r is the caller's. IO_RESET: transient (the client
+ * left, no descriptors): try again; *errno_r tells. */
 struct io_listener;
-struct io_listener *io_listener_new(const void *ctx, int fd);   /* fd stays the caller's */
+struct io_listener *io_listener_new(const void *ctx, int fd); /* fd stays the caller's */
 co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r, struct io_address *peer_r,
                             int *errno_r);
 void io_listener_close(struct io_listener **l);
 
-/* Waits until a descriptor that is not a stream (pipe, eventfd, signalfd) is readable. fd stays the caller's. */
+/* Waits until a descriptor that is not a stream (pipe, eventfd, signalfd) is readable. fd stays the caller's.
+ */
 co_fn enum io_end io_wait_readable(int fd, uint64_t deadline, const char *label);
 co_fn enum io_end io_wait_writable(int fd, uint64_t deadline, const char *label);
 

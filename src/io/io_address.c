@@ -95,7 +95,8 @@ static struct error *parse_inet(const void *ctx, struct bytes text, struct io_en
     return NULL;
 }
 
-struct error *io_endpoint_parse(const void *ctx, const char *text, const char *base_dir, struct io_endpoint *out_r)
+struct error *io_endpoint_parse(const void *ctx, const char *text, const char *base_dir,
+                                struct io_endpoint *out_r)
 {
     struct bytes rest = bytes_trim(bytes_of(text));
 

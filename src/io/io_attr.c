@@ -68,8 +68,8 @@ static char *unescape(const void *ctx, struct bytes text)
             out[n++] = text.p[i];
             continue;
         }
-        if (i + 2 >= text.n || (high = hex_value(text.p[i + 1])) < 0 || (low = hex_value(text.p[i + 2])) < 0 ||
-            high + low == 0) {
+        if (i + 2 >= text.n || (high = hex_value(text.p[i + 1])) < 0 ||
+            (low = hex_value(text.p[i + 2])) < 0 || high + low == 0) {
             talloc_free(out);
             return NULL;
         }
@@ -95,7 +95,8 @@ static bool add_line(const void *ctx, struct bytes line, struct io_attrs *out)
     return true;
 }
 
-co_fn enum io_end io_attr_read(const void *ctx, struct io_stream *s, uint64_t deadline, struct io_attrs *out_r)
+co_fn enum io_end io_attr_read(const void *ctx, struct io_stream *s, uint64_t deadline,
+                               struct io_attrs *out_r)
 {
     size_t total = 0;
 

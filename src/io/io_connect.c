@@ -76,7 +76,8 @@ co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoin
 
 /* ---- listen ---- */
 
-/* Only a socket that nobody serves is in the way of ours; anything else of that name is not ours to remove. */
+/* Only a socket that nobody serves is in the way of ours; anything else of that name is not ours to remove.
+ */
 static void remove_stale(const char *path)
 {
     struct stat st;

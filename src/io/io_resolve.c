@@ -1,8 +1,8 @@
 /*
  * Names and addresses through the system's resolver, on the thread pool. See io.h.
  *
- * getaddrinfo() and getnameinfo() honour /etc/hosts and nsswitch.conf as the administrator expects; MX records come from
- * the same resolver configuration through libresolv.
+ * getaddrinfo() and getnameinfo() honour /etc/hosts and nsswitch.conf as the administrator expects; MX
+ * records come from the same resolver configuration through libresolv.
  */
 #include "io.h"
 
@@ -16,7 +16,8 @@
 
 static struct error *not_finished(enum co_end end, const char *name)
 {
-    return error_new(ERROR_TEMP, "%s: name lookup %s", name, end == CO_TIMEOUT ? "timed out" : "was cancelled");
+    return error_new(ERROR_TEMP, "%s: name lookup %s", name,
+                     end == CO_TIMEOUT ? "timed out" : "was cancelled");
 }
 
 /* ---- addresses of a name ---- */
@@ -47,7 +48,8 @@ static bool is_temporary(int result)
     return result == EAI_AGAIN || result == EAI_MEMORY || result == EAI_SYSTEM;
 }
 
-static void copy_addresses(const void *ctx, const struct addrinfo *list, struct io_address **found_r, size_t *n_r)
+static void copy_addresses(const void *ctx, const struct addrinfo *list, struct io_address **found_r,
+                           size_t *n_r)
 {
     size_t n = 0;
 
@@ -63,8 +65,8 @@ static void copy_addresses(const void *ctx, const struct addrinfo *list, struct 
 }
 
 /* A number needs no resolver and no thread. */
-static bool is_numeric(const void *ctx, const char *host, const char *service, int family, struct io_address **found_r,
-                       size_t *n_r)
+static bool is_numeric(const void *ctx, const char *host, const char *service, int family,
+                       struct io_address **found_r, size_t *n_r)
 {
     struct io_address address;
     uint64_t port;
@@ -79,8 +81,8 @@ static bool is_numeric(const void *ctx, const char *host, const char *service, i
     return true;
 }
 
-co_fn struct error *io_resolve(const void *ctx, const char *host, const char *service, int family, uint64_t deadline,
-                               struct io_address **found_r, size_t *n_r)
+co_fn struct error *io_resolve(const void *ctx, const char *host, const char *service, int family,
+                               uint64_t deadline, struct io_address **found_r, size_t *n_r)
 {
     struct addresses_job *job;
     struct error *e = NULL;
@@ -147,7 +149,7 @@ struct mx_job {
     char *domain;
     unsigned char answer[ANSWER_SIZE];
     int length;
-    int failure;    /* h_errno */
+    int failure; /* h_errno */
 };
 
 static void look_up_mx(void *arg)
@@ -198,7 +200,8 @@ static struct error *parse_mx(const void *ctx, const struct mx_job *job, struct 
             return error_new(ERROR_TEMP, "%s: malformed DNS answer", job->domain);
         if (ns_rr_type(record) != ns_t_mx || ns_rr_rdlen(record) < 3)
             continue;
-        if (dn_expand(ns_msg_base(message), ns_msg_end(message), ns_rr_rdata(record) + 2, host, sizeof(host)) < 0)
+        if (dn_expand(ns_msg_base(message), ns_msg_end(message), ns_rr_rdata(record) + 2, host,
+                      sizeof(host)) < 0)
             return error_new(ERROR_TEMP, "%s: malformed MX record", job->domain);
         (*found_r)[*n_r].preference = ns_get16(ns_rr_rdata(record));
         (*found_r)[*n_r].host = mem_strdup(*found_r, host[0] ? host : ".");
@@ -209,8 +212,8 @@ static struct error *parse_mx(const void *ctx, const struct mx_job *job, struct 
     return NULL;
 }
 
-co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t deadline, struct io_mx **found_r,
-                                  size_t *n_r)
+co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t deadline,
+                                  struct io_mx **found_r, size_t *n_r)
 {
     struct mx_job *job = mem_new(ctx, struct mx_job);
     struct error *e = NULL;
@@ -227,7 +230,8 @@ co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t 
     else if (job->failure == HOST_NOT_FOUND)
         e = error_new(ERROR_PERM, "Name service error for name=%s type=MX: Host not found", domain);
     else if (job->failure != NO_DATA)
-        e = error_new(ERROR_TEMP, "Name service error for name=%s type=MX: Host not found, try again", domain);
+        e = error_new(ERROR_TEMP, "Name service error for name=%s type=MX: Host not found, try again",
+                      domain);
     talloc_free(job);
     return e;
 }

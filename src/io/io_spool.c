@@ -14,12 +14,12 @@ enum { PIECE_SIZE = 131072, IO_TIME_LIMIT_MS = 60000, BUDGET = 64 << 20 };
 
 struct io_spool {
     const struct io_spool_conf *conf;
-    struct buf tail;        /* what is not in the file yet: everything, as long as there is no file */
-    size_t counted;         /* bytes of ours in `memory_used` */
-    int fd;                 /* -1: no file */
+    struct buf tail; /* what is not in the file yet: everything, as long as there is no file */
+    size_t counted;  /* bytes of ours in `memory_used` */
+    int fd;          /* -1: no file */
     uint64_t in_file;
-    int broken;             /* errno of the first failure */
-    struct buf read_ahead;  /* piece of the file, from read_at on */
+    int broken;            /* errno of the first failure */
+    struct buf read_ahead; /* piece of the file, from read_at on */
     uint64_t read_at;
 };
 
@@ -73,11 +73,11 @@ uint64_t io_spool_size(const struct io_spool *s)
 
 struct file_job {
     const char *dir;
-    int fd;             /* opened by the job when it is -1; the job's when nobody waits any more */
+    int fd; /* opened by the job when it is -1; the job's when nobody waits any more */
     bool owns_fd;
     uint64_t at;
-    struct buf data;    /* to write, or room for what is read */
-    size_t want;        /* reading: bytes; 0: writing */
+    struct buf data; /* to write, or room for what is read */
+    size_t want;     /* reading: bytes; 0: writing */
     int failure;
 };
 

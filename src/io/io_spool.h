@@ -1,8 +1,9 @@
 /*
  * A message's content while it is in our hands: in memory up to a limit, then in an unlinked temporary file.
  *
- * Written front to back, read any number of times. The memory of all spools of the process together is bounded by a
- * budget; beyond it, new content goes to files at once. File writes and reads happen on the thread pool when large.
+ * Written front to back, read any number of times. The memory of all spools of the process together is
+ * bounded by a budget; beyond it, new content goes to files at once. File writes and reads happen on the
+ * thread pool when large.
  */
 #ifndef IO_IO_SPOOL_H
 #define IO_IO_SPOOL_H
@@ -10,8 +11,8 @@
 #include "io.h"
 
 struct io_spool_conf {
-    const char *dir;        /* where temporary files are made; on the disk of the queue */
-    size_t memory_limit;    /* bytes of one spool in memory */
+    const char *dir;     /* where temporary files are made; on the disk of the queue */
+    size_t memory_limit; /* bytes of one spool in memory */
 };
 
 struct io_spool;
@@ -21,8 +22,8 @@ struct io_spool *io_spool_new(const void *ctx, const struct io_spool_conf *conf)
 /* Appends. A disk that is full or broken: an error now and at every later call. */
 co_fn struct error *io_spool_write(struct io_spool *s, struct bytes text);
 uint64_t io_spool_size(const struct io_spool *s);
-/* The bytes from `offset` on, as many as are at hand (at least one unless at the end: then *piece_r is empty).
- * Borrowed until the next call on this spool. */
+/* The bytes from `offset` on, as many as are at hand (at least one unless at the end: then *piece_r is
+ * empty). Borrowed until the next call on this spool. */
 co_fn struct error *io_spool_read(struct io_spool *s, uint64_t offset, struct bytes *piece_r);
 /* Forgets the content, for a new message. */
 void io_spool_reset(struct io_spool *s);

@@ -1,9 +1,10 @@
 /*
  * Streams over a socket or over memory. See io.h.
  *
- * Buffers are blocks of a pool, taken when bytes are there and given back when they are gone, so an idle session holds
- * none. A descriptor is read when the loop said that something is there and the last read did not take it all: a
- * conversation of commands and replies costs one read and one write a turn, and no call that finds nothing.
+ * Buffers are blocks of a pool, taken when bytes are there and given back when they are gone, so an idle
+ * session holds none. A descriptor is read when the loop said that something is there and the last read did
+ * not take it all: a conversation of commands and replies costs one read and one write a turn, and no call
+ * that finds nothing.
  */
 #include "io.h"
 
@@ -36,9 +37,9 @@ struct io_buffer {
 };
 
 struct io_stream {
-    struct io_socket *socket;       /* NULL: memory */
+    struct io_socket *socket; /* NULL: memory */
     struct io_buffer in, out;
-    unsigned reads;                 /* since the reader last waited */
+    unsigned reads; /* since the reader last waited */
     /* memory: */
     struct bytes input;
     size_t step;
@@ -210,9 +211,10 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
 {
     enum io_end end = IO_FULL;
 
-    if (s->socket != NULL && ++s->reads > READS_IN_A_ROW) { /* a peer that sends faster than we read is not alone */
+    if (s->socket != NULL &&
+        ++s->reads > READS_IN_A_ROW) { /* a peer that sends faster than we read is not alone */
         s->reads = 0;
-        co_yield();
+        co_yield ();
     }
     while (end == IO_FULL) {
         if (s->socket != NULL && !s->socket->watch.can_read) {
@@ -246,11 +248,14 @@ void io_consume(struct io_stream *s, size_t n)
 /* ---- writing ---- */
 
 /* Sends both pieces, waiting as long as it takes within the deadline. */
-static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struct bytes second, uint64_t deadline)
+static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struct bytes second,
+                                  uint64_t deadline)
 {
     while (first.n + second.n > 0) {
-        struct iovec pieces[2] = {{(char *)(uintptr_t)first.p, first.n}, {(char *)(uintptr_t)second.p, second.n}};
-        struct msghdr message = {.msg_iov = pieces + (first.n == 0), .msg_iovlen = first.n && second.n ? 2 : 1};
+        struct iovec pieces[2] = {{(char *)(uintptr_t)first.p, first.n},
+                                  {(char *)(uintptr_t)second.p, second.n}};
+        struct msghdr message = {.msg_iov = pieces + (first.n == 0),
+                                 .msg_iovlen = first.n && second.n ? 2 : 1};
         ssize_t n = sendmsg(s->socket->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         size_t of_first;
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
 #include <cmocka.h>
 
 static int done;
@@ -302,7 +303,8 @@ static void test_attributes_cut_at_every_byte(void **state)
 
 static void bad_attributes(void *arg)
 {
-    static const char *const bad[] = {"no equals sign\n\n", "=value\n\n", "a=%\n\n", "a=%G0\n\n", "a=%00\n\n", "a=b\n"};
+    static const char *const bad[] = {"no equals sign\n\n", "=value\n\n", "a=%\n\n",
+                                      "a=%G0\n\n",          "a=%00\n\n",  "a=b\n"};
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct io_stream *s = io_memory_new(NULL, bytes_of(bad[i]), 0);

@@ -1,9 +1,9 @@
 /*
- * The words of the trade: client, envelope, reply, verdict, hook, sink. Pure data and small vtables; nothing here
- * waits, except that the members of the two vtables, mail_hook and mail_sink, may.
+ * The words of the trade: client, envelope, reply, verdict, hook, sink. Pure data and small vtables; nothing
+ * here waits, except that the members of the two vtables, mail_hook and mail_sink, may.
  *
- * A session (receive/smtpd) knows who is asked only as hooks, and where accepted mail goes only as a sink; which ones
- * is written in one table, src/run/daemon/daemon_profile.c.
+ * A session (receive/smtpd) knows who is asked only as hooks, and where accepted mail goes only as a sink;
+ * which ones is written in one table, src/run/daemon/daemon_profile.c.
  */
 #ifndef MAIL_MAIL_H
 #define MAIL_MAIL_H
@@ -22,11 +22,12 @@
 enum { MAIL_ID_SIZE = 32 };
 
 /*
- * One id joins every log line of a message from its MAIL command to the mailbox, names its queue file, and goes to
- * the content filter as XFORWARD IDENT. Two shapes, both of Postfix's alphabet: short ("4F1C065F3A1C201", hex) and
- * long (enable_long_queue_ids: "4fTbZq2VDcz1B", no vowels). Unique on this host as long as its clock does not step back.
+ * One id joins every log line of a message from its MAIL command to the mailbox, names its queue file, and
+ * goes to the content filter as XFORWARD IDENT. Two shapes, both of Postfix's alphabet: short
+ * ("4F1C065F3A1C201", hex) and long (enable_long_queue_ids: "4fTbZq2VDcz1B", no vowels). Unique on this host
+ * as long as its clock does not step back.
  */
-void mail_id_setup(unsigned worker, bool is_long);  /* worker: 0..255, different in every live process */
+void mail_id_setup(unsigned worker, bool is_long); /* worker: 0..255, different in every live process */
 void mail_id_new(char id[MAIL_ID_SIZE]);
 /* Has the shape of an id of ours, so it may name a file: 6 to 30 letters and digits. */
 bool mail_id_is_valid(struct bytes id);
@@ -34,17 +35,19 @@ bool mail_id_is_valid(struct bytes id);
 /* ---- reply ---- */
 
 /*
- * An SMTP reply, RFC 5321 4.2. Lines of text are separated by '\n'; dsn is repeated on each. With dsn "" the text is
- * another server's, verbatim after the code. A reply given to somebody is his: he sends it or calls deinit.
+ * An SMTP reply, RFC 5321 4.2. Lines of text are separated by '\n'; dsn is repeated on each. With dsn "" the
+ * text is another server's, verbatim after the code. A reply given to somebody is his: he sends it or calls
+ * deinit.
  */
 struct mail_reply {
-    int code;           /* 200..599; 0: no reply at all (close without a word) */
-    char dsn[12];       /* "2.1.0"; "" for none */
+    int code;     /* 200..599; 0: no reply at all (close without a word) */
+    char dsn[12]; /* "2.1.0"; "" for none */
     const char *text;
-    char *owned;        /* == text when it must be freed */
+    char *owned; /* == text when it must be freed */
 };
 
-struct mail_reply mail_reply(int code, const char *dsn, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+struct mail_reply mail_reply(int code, const char *dsn, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* The text is a literal or outlives the reply: no allocation. */
 struct mail_reply mail_reply_fixed(int code, const char *dsn, const char *text);
 void mail_reply_deinit(struct mail_reply *r);
@@ -66,18 +69,18 @@ struct mail_forward {
 };
 
 struct mail_client {
-    const char *name;           /* verified host name, or "unknown" */
-    const char *reverse_name;   /* name by PTR alone, or "unknown" */
-    const char *addr;           /* "192.0.2.1", "2001:db8::1" */
+    const char *name;         /* verified host name, or "unknown" */
+    const char *reverse_name; /* name by PTR alone, or "unknown" */
+    const char *addr;         /* "192.0.2.1", "2001:db8::1" */
     const char *port;
-    int family;                 /* AF_INET, AF_INET6, AF_UNIX */
-    bool name_is_temp;          /* "unknown" because DNS failed for now */
+    int family;        /* AF_INET, AF_INET6, AF_UNIX */
+    bool name_is_temp; /* "unknown" because DNS failed for now */
     bool reverse_is_temp;
-    const char *helo;           /* NULL before HELO or EHLO */
-    const char *proto;          /* "SMTP" or "ESMTP" */
+    const char *helo;  /* NULL before HELO or EHLO */
+    const char *proto; /* "SMTP" or "ESMTP" */
     const char *server_addr, *server_port;
-    bool is_local;              /* matches local_header_rewrite_clients */
-    const struct mail_forward *forward;  /* NULL: no XFORWARD in force */
+    bool is_local;                      /* matches local_header_rewrite_clients */
+    const struct mail_forward *forward; /* NULL: no XFORWARD in force */
 };
 
 /* The client that logs and queue files should speak of: what XFORWARD told, else the peer itself. */
@@ -89,14 +92,19 @@ struct mail_origin mail_client_origin(const struct mail_client *c);
 /* ---- envelope ---- */
 
 enum mail_body { MAIL_BODY_7BIT, MAIL_BODY_8BITMIME };
-enum mail_notify { MAIL_NOTIFY_NEVER = 1, MAIL_NOTIFY_SUCCESS = 2, MAIL_NOTIFY_FAILURE = 4, MAIL_NOTIFY_DELAY = 8 };
+enum mail_notify {
+    MAIL_NOTIFY_NEVER = 1,
+    MAIL_NOTIFY_SUCCESS = 2,
+    MAIL_NOTIFY_FAILURE = 4,
+    MAIL_NOTIFY_DELAY = 8
+};
 enum mail_ret { MAIL_RET_NONE, MAIL_RET_FULL, MAIL_RET_HDRS };
 
 struct mail_rcpt {
-    struct bytes command;   /* "RCPT TO:<a@b> NOTIFY=NEVER", as the client typed it */
-    const char *addr;       /* internal (unquoted) form, "user@domain" */
-    unsigned notify;        /* enum mail_notify bits; 0: not given */
-    const char *orcpt;      /* "rfc822;a@b" with xtext decoded; NULL: not given */
+    struct bytes command; /* "RCPT TO:<a@b> NOTIFY=NEVER", as the client typed it */
+    const char *addr;     /* internal (unquoted) form, "user@domain" */
+    unsigned notify;      /* enum mail_notify bits; 0: not given */
+    const char *orcpt;    /* "rfc822;a@b" with xtext decoded; NULL: not given */
 };
 
 struct mail_text_list {
@@ -106,25 +114,25 @@ struct mail_text_list {
 
 struct mail_envelope {
     char id[MAIL_ID_SIZE];
-    struct bytes command;       /* "MAIL FROM:<a@b> SIZE=1", as the client typed it */
-    const char *sender;         /* internal form; "" is the null sender */
-    uint64_t size;              /* SIZE=, 0: not given */
+    struct bytes command; /* "MAIL FROM:<a@b> SIZE=1", as the client typed it */
+    const char *sender;   /* internal form; "" is the null sender */
+    uint64_t size;        /* SIZE=, 0: not given */
     enum mail_body body;
-    bool has_body;              /* BODY= was given */
+    bool has_body; /* BODY= was given */
     bool smtputf8;
     enum mail_ret ret;
-    const char *envid;          /* xtext decoded; NULL: not given */
-    uint64_t arrived_us;        /* time of day of MAIL */
-    struct mail_rcpt **rcpts;   /* those that everyone accepted, in order */
+    const char *envid;        /* xtext decoded; NULL: not given */
+    uint64_t arrived_us;      /* time of day of MAIL */
+    struct mail_rcpt **rcpts; /* those that everyone accepted, in order */
     size_t rcpt_count;
 
     /* what hooks decided for the whole message */
-    const char *hold;           /* reason, or NULL */
+    const char *hold; /* reason, or NULL */
     bool discard;
-    const char *redirect;       /* the only recipient, or NULL */
-    const char *filter;         /* "transport:nexthop", or NULL */
+    const char *redirect; /* the only recipient, or NULL */
+    const char *filter;   /* "transport:nexthop", or NULL */
     struct mail_text_list bcc;
-    struct mail_text_list prepend;  /* headers to put above Received, without line end */
+    struct mail_text_list prepend; /* headers to put above Received, without line end */
 };
 
 /* ---- verdict and hook ---- */
@@ -139,52 +147,59 @@ enum mail_stage {
     MAIL_AT_VRFY,
     MAIL_AT_ETRN,
 };
-const char *mail_stage_name(enum mail_stage stage);     /* "CONNECT", ..., "END-OF-MESSAGE" */
+const char *mail_stage_name(enum mail_stage stage); /* "CONNECT", ..., "END-OF-MESSAGE" */
 
 enum mail_action_kind {
-    MAIL_DISCARD, MAIL_HOLD, MAIL_REDIRECT, MAIL_FILTER, MAIL_BCC, MAIL_PREPEND,
+    MAIL_DISCARD,
+    MAIL_HOLD,
+    MAIL_REDIRECT,
+    MAIL_FILTER,
+    MAIL_BCC,
+    MAIL_PREPEND,
 };
 struct mail_action {
     enum mail_action_kind kind;
-    const char *text;           /* reason, address, transport:nexthop or header; NULL when none */
+    const char *text; /* reason, address, transport:nexthop or header; NULL when none */
     struct mail_action *next;
 };
 
 enum mail_verdict_kind {
     MAIL_PASS,
-    MAIL_ANSWER,    /* with .reply, 4xx or 5xx; 421 and 521 end the session */
-    MAIL_HANGUP,    /* close without a word */
+    MAIL_ANSWER, /* with .reply, 4xx or 5xx; 421 and 521 end the session */
+    MAIL_HANGUP, /* close without a word */
 };
 struct mail_verdict {
     enum mail_verdict_kind kind;
     struct mail_reply reply;
-    struct mail_action *actions;    /* in order, for the whole message; memory of the view's ctx */
-    bool accepts_rcpt;              /* this recipient's unlisted check is not wanted (DISCARD, postmaster) */
+    struct mail_action *actions; /* in order, for the whole message; memory of the view's ctx */
+    bool accepts_rcpt;           /* this recipient's unlisted check is not wanted (DISCARD, postmaster) */
 };
 
 /* Read-only: what a hook may see. Members not known at a stage are NULL. */
 struct mail_view {
-    void *ctx;                              /* memory for the verdict's texts; dies with the transaction or command */
+    void *ctx; /* memory for the verdict's texts; dies with the transaction or command */
     const struct mail_client *client;
-    const struct mail_envelope *envelope;   /* from MAIL on; sender and parameters are set */
-    const struct mail_rcpt *rcpt;           /* RCPT, VRFY */
+    const struct mail_envelope *envelope; /* from MAIL on; sender and parameters are set */
+    const struct mail_rcpt *rcpt;         /* RCPT, VRFY */
     const char *etrn_domain;
-    uint64_t content_size;                  /* END_OF_DATA: bytes received */
-    const char *log_id;                     /* for "ID: reject: ..." lines */
+    uint64_t content_size; /* END_OF_DATA: bytes received */
+    const char *log_id;    /* for "ID: reject: ..." lines */
 };
 
 /*
- * Who is asked. One hook object serves all sessions of a worker; what it keeps for one session it hangs on `state`.
- * `begin` answers for the connection (stage CONNECT); `end` is always called once after `begin`, may not wait, and
- * frees the state. A failure inside a hook is the hook's to turn into its declared default verdict.
- * Hooks write their own log lines about what they decided, except `reject:`, which the session writes.
+ * Who is asked. One hook object serves all sessions of a worker; what it keeps for one session it hangs on
+ * `state`. `begin` answers for the connection (stage CONNECT); `end` is always called once after `begin`, may
+ * not wait, and frees the state. A failure inside a hook is the hook's to turn into its declared default
+ * verdict. Hooks write their own log lines about what they decided, except `reject:`, which the session
+ * writes.
  */
 struct mail_hook {
     const struct mail_hook_ops *ops;
 };
 struct mail_hook_ops {
     const char *name;
-    mail_waits struct mail_verdict (*begin)(struct mail_hook *h, const struct mail_view *view, void **state_r);
+    mail_waits struct mail_verdict (*begin)(struct mail_hook *h, const struct mail_view *view,
+                                            void **state_r);
     mail_waits struct mail_verdict (*ask)(struct mail_hook *h, void *state, enum mail_stage stage,
                                           const struct mail_view *view);
     void (*end)(struct mail_hook *h, void *state);
@@ -193,16 +208,16 @@ struct mail_hook_ops {
 /* ---- sink ---- */
 
 /*
- * Where accepted mail goes, for one transaction: begin, recipient..., content_begin, content..., commit; or abort at
- * any point. The sink is talloc memory of the transaction.
+ * Where accepted mail goes, for one transaction: begin, recipient..., content_begin, content..., commit; or
+ * abort at any point. The sink is talloc memory of the transaction.
  *
  * begin         client and envelope (borrowed until commit or abort returned). 2xx, or why not.
  * recipient     2xx and the recipient is in, or the reply for it. The envelope does not hold it yet.
  * content_begin every recipient is known; 354 or why not.
- * content       a piece; the sink takes it whole. CR LF ends each line; no CR or LF stands alone; no dot-stuffing.
- *               After a failure inside, pieces are swallowed and commit tells.
- * commit        the reply to end-of-data: 2xx only when the message is somebody's for good.
- * abort         forget it; never waits long. After commit or abort nothing else is called.
+ * content       a piece; the sink takes it whole. CR LF ends each line; no CR or LF stands alone; no
+ * dot-stuffing. After a failure inside, pieces are swallowed and commit tells. commit        the reply to
+ * end-of-data: 2xx only when the message is somebody's for good. abort         forget it; never waits long.
+ * After commit or abort nothing else is called.
  */
 struct mail_sink {
     const struct mail_sink_ops *ops;

@@ -1,7 +1,8 @@
 /*
  * Addresses, RFC 5321 4.1.2. See mail_address.h.
  *
- * One reader for the Path of MAIL and RCPT: a small cursor over the text, one function for each rule of the grammar.
+ * One reader for the Path of MAIL and RCPT: a small cursor over the text, one function for each rule of the
+ * grammar.
  */
 #include "mail_address.h"
 
@@ -12,7 +13,7 @@
 struct cursor {
     struct bytes left;
     bool utf8;
-    struct buf out;     /* internal form */
+    struct buf out; /* internal form */
 };
 
 static bool is_at(const struct cursor *c, char what)
@@ -36,7 +37,8 @@ static bool is_atext(const struct cursor *c, unsigned char ch)
     return ascii_is_alpha(ch) || ascii_is_digit(ch) || (ch != 0 && strchr("!#$%&'*+-/=?^_`{|}~", ch) != NULL);
 }
 
-/* Characters between quotes: printable ASCII and blanks, RFC 5321 qtextSMTP; no control characters in any case. */
+/* Characters between quotes: printable ASCII and blanks, RFC 5321 qtextSMTP; no control characters in any
+ * case. */
 static bool is_qtext(const struct cursor *c, unsigned char ch)
 {
     return ch > 127 ? c->utf8 : ch >= 32 && ch < 127;
@@ -55,7 +57,8 @@ static bool read_quoted(struct cursor *c)
     return skip(c, '"');
 }
 
-/* Dot-string or quoted-string; dots at the ends and in a row are let pass, as Postfix does: they exist in the wild. */
+/* Dot-string or quoted-string; dots at the ends and in a row are let pass, as Postfix does: they exist in the
+ * wild. */
 static bool read_local(struct cursor *c)
 {
     size_t start = c->out.n;
@@ -78,7 +81,8 @@ static bool read_local(struct cursor *c)
 
 static bool is_domain_char(const struct cursor *c, unsigned char ch)
 {
-    return ch > 127 ? c->utf8 : ascii_is_alpha(ch) || ascii_is_digit(ch) || ch == '-' || ch == '.' || ch == '_';
+    return ch > 127 ? c->utf8
+                    : ascii_is_alpha(ch) || ascii_is_digit(ch) || ch == '-' || ch == '.' || ch == '_';
 }
 
 static bool read_literal(struct cursor *c)

@@ -19,9 +19,8 @@ struct mail_origin mail_client_origin(const struct mail_client *c)
 const char *mail_stage_name(enum mail_stage stage)
 {
     static const char *const names[] = {
-        [MAIL_AT_CONNECT] = "CONNECT", [MAIL_AT_HELO] = "HELO",
-        [MAIL_AT_MAIL] = "MAIL",       [MAIL_AT_RCPT] = "RCPT",
-        [MAIL_AT_DATA] = "DATA",       [MAIL_AT_END_OF_DATA] = "END-OF-MESSAGE",
+        [MAIL_AT_CONNECT] = "CONNECT", [MAIL_AT_HELO] = "HELO", [MAIL_AT_MAIL] = "MAIL",
+        [MAIL_AT_RCPT] = "RCPT",       [MAIL_AT_DATA] = "DATA", [MAIL_AT_END_OF_DATA] = "END-OF-MESSAGE",
         [MAIL_AT_VRFY] = "VRFY",       [MAIL_AT_ETRN] = "ETRN",
     };
 

@@ -49,8 +49,8 @@ static enum line_kind kind_of(struct bytes line)
 }
 
 /*
- * `held` is one logical field so far, and behind it a line that has not ended yet (from `line_start` on). Whether a
- * field is whole is known when the next line begins with something else than a blank.
+ * `held` is one logical field so far, and behind it a line that has not ended yet (from `line_start` on).
+ * Whether a field is whole is known when the next line begins with something else than a blank.
  */
 static struct bytes take_line(struct mail_header_walk *w, size_t line_start, bool *is_body)
 {
@@ -122,7 +122,8 @@ void mail_header_walk_deinit(struct mail_header_walk *w)
 static void add_clean(struct buf *out, const char *text)
 {
     for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        buf_addc(out, *p > 32 && *p != 127 && *p != '(' && *p != ')' && *p != '\\' && *p != ';' ? (char)*p : '?');
+        buf_addc(out,
+                 *p > 32 && *p != 127 && *p != '(' && *p != ')' && *p != '\\' && *p != ';' ? (char)*p : '?');
 }
 
 static void add_address(struct buf *out, const char *addr)
@@ -133,7 +134,8 @@ static void add_address(struct buf *out, const char *addr)
 }
 
 void mail_header_received(struct buf *out, const char *myhostname, const char *mail_name,
-                          const struct mail_client *client, const struct mail_envelope *envelope, bool with_id)
+                          const struct mail_client *client, const struct mail_envelope *envelope,
+                          bool with_id)
 {
     struct mail_origin origin = mail_client_origin(client);
     const char *date = clock_mail_date((time_t)(envelope->arrived_us / 1000000));

@@ -33,8 +33,9 @@ static size_t put_number(char *to, uint64_t value, unsigned base, size_t width)
     return n;
 }
 
-/* Short: five hex digits of microseconds, the seconds, the worker. Long: seconds, microseconds, 'z', the worker, in
- * base 52 (51 after the 'z', so that the 'z' is found). One worker never gives out the same microsecond twice. */
+/* Short: five hex digits of microseconds, the seconds, the worker. Long: seconds, microseconds, 'z', the
+ * worker, in base 52 (51 after the 'z', so that the 'z' is found). One worker never gives out the same
+ * microsecond twice. */
 void mail_id_new(char id[MAIL_ID_SIZE])
 {
     uint64_t now = clock_real_us();

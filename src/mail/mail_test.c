@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
 #include <cmocka.h>
 
 static void test_ids_are_new_and_valid(void **state)
@@ -85,7 +86,8 @@ static void test_paths(void **state)
         void *ctx = talloc_new(NULL);
         char *internal;
         struct bytes rest;
-        bool good = mail_address_parse_path(ctx, bytes_of(cases[i].text), false, cases[i].strict, &internal, &rest);
+        bool good =
+            mail_address_parse_path(ctx, bytes_of(cases[i].text), false, cases[i].strict, &internal, &rest);
 
         assert_int_equal(good, cases[i].good);
         if (good) {
@@ -102,7 +104,8 @@ static void test_paths_with_utf8_and_nul(void **state)
     char *internal;
     struct bytes rest;
 
-    assert_true(mail_address_parse_path(ctx, BYTES("<gr\xc3\xbc@ex\xc3\xa4mple.com>"), true, true, &internal, &rest));
+    assert_true(
+        mail_address_parse_path(ctx, BYTES("<gr\xc3\xbc@ex\xc3\xa4mple.com>"), true, true, &internal, &rest));
     assert_string_equal(internal, "gr\xc3\xbc@ex\xc3\xa4mple.com");
     assert_false(mail_address_parse_path(ctx, BYTES("<a\0b@example.com>"), true, true, &internal, &rest));
     talloc_free(ctx);
@@ -206,21 +209,26 @@ static void test_header_walk_cut_at_every_byte(void **state)
 
 static void test_received(void **state)
 {
-    struct mail_client client = {.name = "mx.example.org", .addr = "2001:db8::1", .port = "4711",
-                                 .helo = "evil\r\nX: y", .proto = "ESMTP"};
-    struct mail_forward forward = {.name = "orig.example", .addr = "192.0.2.9", .helo = "orig", .proto = "ESMTP"};
+    struct mail_client client = {.name = "mx.example.org",
+                                 .addr = "2001:db8::1",
+                                 .port = "4711",
+                                 .helo = "evil\r\nX: y",
+                                 .proto = "ESMTP"};
+    struct mail_forward forward = {
+        .name = "orig.example", .addr = "192.0.2.9", .helo = "orig", .proto = "ESMTP"};
     struct mail_rcpt rcpt = {.addr = "a b@example.com"};
     struct mail_rcpt *rcpts[] = {&rcpt, &rcpt};
-    struct mail_envelope envelope = {.id = "ABCDEF", .arrived_us = 951782400ull * 1000000, .rcpts = rcpts,
-                                     .rcpt_count = 1};
+    struct mail_envelope envelope = {
+        .id = "ABCDEF", .arrived_us = 951782400ull * 1000000, .rcpts = rcpts, .rcpt_count = 1};
     struct buf out = {0};
 
     setenv("TZ", "UTC", 1);
     tzset();
     mail_header_received(&out, "mail.example.com", "Postfix", &client, &envelope, false);
-    assert_string_equal(buf_text(&out), "Received: from evil\?\?X:?y (mx.example.org [IPv6:2001:db8::1])\r\n"
-                                        "\tby mail.example.com (Postfix) with ESMTP\r\n"
-                                        "\tfor <\"a b\"@example.com>; Tue, 29 Feb 2000 00:00:00 +0000 (UTC)\r\n");
+    assert_string_equal(buf_text(&out),
+                        "Received: from evil\?\?X:?y (mx.example.org [IPv6:2001:db8::1])\r\n"
+                        "\tby mail.example.com (Postfix) with ESMTP\r\n"
+                        "\tfor <\"a b\"@example.com>; Tue, 29 Feb 2000 00:00:00 +0000 (UTC)\r\n");
     buf_cut(&out, 0);
     client.forward = &forward;
     envelope.rcpt_count = 2;

@@ -1,6 +1,6 @@
 /*
- * The SMTP protocol, both ends, without policy: grammar, replies, the DATA and BDAT codec, XFORWARD, a channel that
- * reads lines with limits, and a client's conversation.
+ * The SMTP protocol, both ends, without policy: grammar, replies, the DATA and BDAT codec, XFORWARD, a
+ * channel that reads lines with limits, and a client's conversation.
  */
 #ifndef SMTP_SMTP_H
 #define SMTP_SMTP_H
@@ -29,8 +29,8 @@ enum smtp_feature {
     SMTP_REQUIRETLS = 1 << 14,
     SMTP_SILENT_DISCARD = 1 << 30,
 };
-/* A list as in smtpd_discard_ehlo_keywords ("8bitmime, dsn silent-discard"). Unknown words: in *unknown_r (borrowed
- * from list, empty when none). */
+/* A list as in smtpd_discard_ehlo_keywords ("8bitmime, dsn silent-discard"). Unknown words: in *unknown_r
+ * (borrowed from list, empty when none). */
 unsigned smtp_features_parse(const char *list, struct bytes *unknown_r);
 
 /* ---- grammar ---- */
@@ -43,12 +43,13 @@ struct smtp_line {
 };
 struct smtp_line smtp_line_parse(struct bytes line);
 
-/* Parses the rest of MAIL or RCPT. On failure the reply to send is in *why_r and false is returned. `features` are
- * those announced to this client: a parameter of another one is "555 5.5.4 Unsupported option". */
+/* Parses the rest of MAIL or RCPT. On failure the reply to send is in *why_r and false is returned.
+ * `features` are those announced to this client: a parameter of another one is "555 5.5.4 Unsupported
+ * option". */
 struct smtp_parse_rules {
     unsigned features;
-    bool strict;                /* strict_rfc821_envelopes */
-    uint64_t size_limit;        /* message_size_limit; 0: none */
+    bool strict;         /* strict_rfc821_envelopes */
+    uint64_t size_limit; /* message_size_limit; 0: none */
 };
 bool smtp_parse_mail(const void *ctx, const struct smtp_line *line, const struct smtp_parse_rules *rules,
                      struct mail_envelope *out_r, struct mail_reply *why_r);
@@ -66,40 +67,41 @@ void smtp_reply_format(struct buf *out, const struct mail_reply *r);
 
 /* A reply as another server sent it. */
 struct smtp_reply {
-    int code;           /* 200..599, of the last line */
-    char *text;         /* all lines, '\n' between, each without code and separator; masked to printable ASCII */
+    int code;   /* 200..599, of the last line */
+    char *text; /* all lines, '\n' between, each without code and separator; masked to printable ASCII */
 };
 enum { SMTP_REPLY_LINE_LIMIT = 2048, SMTP_REPLY_LIMIT = 16384, SMTP_REPLY_LINES = 100 };
 
-/* ---- end of data: the one place where wire bytes become content, and content wire bytes (DESIGN section 5) ---- */
+/* ---- end of data: the one place where wire bytes become content, and content wire bytes (DESIGN section 5)
+ * ---- */
 
 enum smtp_bare_newline {
-    SMTP_BARE_NEWLINE_NORMALIZE,    /* LF alone ends a line of content, never the data */
-    SMTP_BARE_NEWLINE_REJECT,       /* counted; the session answers 550 at the end */
-    SMTP_BARE_NEWLINE_NOTE,         /* as normalize, and logged */
+    SMTP_BARE_NEWLINE_NORMALIZE, /* LF alone ends a line of content, never the data */
+    SMTP_BARE_NEWLINE_REJECT,    /* counted; the session answers 550 at the end */
+    SMTP_BARE_NEWLINE_NOTE,      /* as normalize, and logged */
 };
 /* RFC 5321 4.5.2 backwards. Zeroed memory with `bare` set is a decoder at the start of data. */
 struct smtp_data_decoder {
     enum smtp_bare_newline bare;
     int state;
-    bool has_bare_lf;   /* a LF without CR was seen */
+    bool has_bare_lf; /* a LF without CR was seen */
     bool has_bare_cr;
     bool is_end;
 };
 /*
- * Decodes from `in`; content is appended to `out` (dots unstuffed; CR LF at each line's end; a lone CR becomes a
- * space, a lone LF becomes CR LF). Returns how much of `in` was used; less than all only when the end was reached
- * (d->is_end). At most in.n + 4 bytes are appended.
+ * Decodes from `in`; content is appended to `out` (dots unstuffed; CR LF at each line's end; a lone CR
+ * becomes a space, a lone LF becomes CR LF). Returns how much of `in` was used; less than all only when the
+ * end was reached (d->is_end). At most in.n + 4 bytes are appended.
  */
 size_t smtp_data_decode(struct smtp_data_decoder *d, struct bytes in, struct buf *out);
-/* The same line-end rules for a BDAT chunk, which has no dots and no end marker. `is_last`: nothing follows; content
- * that does not end in CR LF gets one. */
+/* The same line-end rules for a BDAT chunk, which has no dots and no end marker. `is_last`: nothing follows;
+ * content that does not end in CR LF gets one. */
 void smtp_bdat_decode(struct smtp_data_decoder *d, struct bytes in, bool is_last, struct buf *out);
 
 /* Content to wire: dots stuffed. Zeroed memory is an encoder at the start. */
 struct smtp_data_encoder {
     bool is_inside_line;
-    bool holds_cr;      /* the last piece ended in CR: what it is, the next byte tells */
+    bool holds_cr; /* the last piece ended in CR: what it is, the next byte tells */
 };
 /* Writes the piece through the stream. */
 co_fn enum io_end smtp_data_encode(struct smtp_data_encoder *e, struct io_stream *s, struct bytes piece,
@@ -110,22 +112,31 @@ co_fn enum io_end smtp_data_encode_end(struct smtp_data_encoder *e, struct io_st
 /* ---- XFORWARD ---- */
 
 enum smtp_xforward_name {
-    SMTP_XFORWARD_NAME, SMTP_XFORWARD_ADDR, SMTP_XFORWARD_PORT, SMTP_XFORWARD_HELO, SMTP_XFORWARD_IDENT,
-    SMTP_XFORWARD_PROTO, SMTP_XFORWARD_SOURCE, SMTP_XFORWARD_COUNT,
+    SMTP_XFORWARD_NAME,
+    SMTP_XFORWARD_ADDR,
+    SMTP_XFORWARD_PORT,
+    SMTP_XFORWARD_HELO,
+    SMTP_XFORWARD_IDENT,
+    SMTP_XFORWARD_PROTO,
+    SMTP_XFORWARD_SOURCE,
+    SMTP_XFORWARD_COUNT,
 };
 /* "NAME ADDR PROTO" of an EHLO line as bits (1 << SMTP_XFORWARD_NAME...). Unknown words are passed over. */
 unsigned smtp_xforward_parse_names(struct bytes list);
-/* One XFORWARD command's arguments into *f (texts owned by ctx). The first command of a series presets all to unknown:
- * the caller clears *f then. False: *why_r is the 501. */
-bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f, struct mail_reply *why_r);
-/* Appends the command lines (each with CR LF) that tell f to a server that takes `names`; 498 bytes of payload each. */
+/* One XFORWARD command's arguments into *f (texts owned by ctx). The first command of a series presets all to
+ * unknown: the caller clears *f then. False: *why_r is the 501. */
+bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f,
+                         struct mail_reply *why_r);
+/* Appends the command lines (each with CR LF) that tell f to a server that takes `names`; 498 bytes of
+ * payload each. */
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names);
 
 /* ---- channel: command lines and replies over a stream ---- */
 
 /*
- * Reads one line ending in LF (CR before it is removed; *bare_lf_r tells when it was missing). The line is borrowed
- * until the next read. IO_FULL: it was longer than `limit` and is gone; IO_RESET: it went on for 64 KB more.
+ * Reads one line ending in LF (CR before it is removed; *bare_lf_r tells when it was missing). The line is
+ * borrowed until the next read. IO_FULL: it was longer than `limit` and is gone; IO_RESET: it went on for 64
+ * KB more.
  */
 co_fn enum io_end smtp_read_line(struct io_stream *s, size_t limit, uint64_t deadline, struct bytes *line_r,
                                  bool *bare_lf_r);
@@ -133,17 +144,17 @@ co_fn enum io_end smtp_read_line(struct io_stream *s, size_t limit, uint64_t dea
 /* ---- client ---- */
 
 /*
- * A conversation with another server (or LMTP server). Each call has an absolute deadline. After an end other than
- * IO_OK the connection is useless; smtp_client_close() it.
+ * A conversation with another server (or LMTP server). Each call has an absolute deadline. After an end other
+ * than IO_OK the connection is useless; smtp_client_close() it.
  */
 struct smtp_client {
-    struct io_stream *stream;       /* owned */
-    char *peer;                     /* "127.0.0.1:10025", for the log */
-    unsigned features;              /* of the last EHLO */
-    uint64_t size_limit;            /* of SIZE; 0: not told */
-    unsigned xforward;              /* names of its XFORWARD line */
-    struct smtp_reply reply;        /* the last one; text owned by the client until the next */
-    const char *garbage;            /* the last line that was not "ddd[- ]", or NULL: then reply.code is 0 */
+    struct io_stream *stream; /* owned */
+    char *peer;               /* "127.0.0.1:10025", for the log */
+    unsigned features;        /* of the last EHLO */
+    uint64_t size_limit;      /* of SIZE; 0: not told */
+    unsigned xforward;        /* names of its XFORWARD line */
+    struct smtp_reply reply;  /* the last one; text owned by the client until the next */
+    const char *garbage;      /* the last line that was not "ddd[- ]", or NULL: then reply.code is 0 */
     bool is_lmtp;
 };
 /* Over a connected stream, which it takes. */
@@ -161,7 +172,8 @@ co_fn enum io_end smtp_client_send(struct smtp_client *c, struct bytes line, uin
 co_fn enum io_end smtp_client_read_reply(struct smtp_client *c, uint64_t deadline);
 /* QUIT without waiting for its reply, then closes. NULLs. */
 co_fn void smtp_client_quit(struct smtp_client **c);
-/* Closes at once: inside DATA this is the only right way out, so that nothing is taken for a message. NULLs. */
+/* Closes at once: inside DATA this is the only right way out, so that nothing is taken for a message. NULLs.
+ */
 void smtp_client_close(struct smtp_client **c);
 
 #endif

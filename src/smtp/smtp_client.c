@@ -1,8 +1,9 @@
 /*
  * A client's conversation with an SMTP or LMTP server. See smtp.h.
  *
- * What the server says is data: bounded, masked, never parsed again. A line that is not "ddd[- ]text" spoils the reply
- * (code 0) without ending the reading of it, so a caller can never show it to anybody as an SMTP reply.
+ * What the server says is data: bounded, masked, never parsed again. A line that is not "ddd[- ]text" spoils
+ * the reply (code 0) without ending the reading of it, so a caller can never show it to anybody as an SMTP
+ * reply.
  */
 #include "smtp.h"
 

@@ -1,20 +1,21 @@
 /*
- * End of data: the one place where wire bytes become content, and content wire bytes (RFC 5321 4.1.1.4, 4.5.2).
+ * End of data: the one place where wire bytes become content, and content wire bytes (RFC
+ * 5321 4.1.1.4, 4.5.2).
  *
- * Coming in, only CR LF . CR LF ends the data. A LF alone ends a line of content but never the data, on either side of
- * the dot; a CR alone becomes a blank. Going out, whatever the content holds, no CR or LF leaves alone and no line
- * begins with an unstuffed dot. So what one server takes for content, the next one cannot take for commands: mail
- * cannot be smuggled through us.
+ * Coming in, only CR LF . CR LF ends the data. A LF alone ends a line of content but never the data, on
+ * either side of the dot; a CR alone becomes a blank. Going out, whatever the content holds, no CR or LF
+ * leaves alone and no line begins with an unstuffed dot. So what one server takes for content, the next one
+ * cannot take for commands: mail cannot be smuggled through us.
  */
 #include "smtp.h"
 
 /* Where the decoder stands. */
 enum {
-    AT_LINE,        /* behind CR LF, or at the start of data */
-    AT_BARE_LINE,   /* behind a LF alone: a dot here ends nothing */
-    DOT,            /* one dot behind CR LF */
+    AT_LINE,      /* behind CR LF, or at the start of data */
+    AT_BARE_LINE, /* behind a LF alone: a dot here ends nothing */
+    DOT,          /* one dot behind CR LF */
     DOT_CR,
-    BARE_DOT,       /* one dot behind a LF alone */
+    BARE_DOT, /* one dot behind a LF alone */
     BARE_DOT_CR,
     INSIDE,
     INSIDE_CR,
@@ -244,7 +245,8 @@ co_fn enum io_end smtp_data_encode(struct smtp_data_encoder *e, struct io_stream
         size_t next = lf ? (size_t)(lf - piece.p) + 1 : piece.n;
         struct bytes line = bytes(piece.p + at, next - at);
 
-        if (!e->is_inside_line && line.p[0] == '.') { /* the run ends with the dot, and the next one begins with it */
+        if (!e->is_inside_line &&
+            line.p[0] == '.') { /* the run ends with the dot, and the next one begins with it */
             end = io_write(s, bytes(piece.p + run_start, at + 1 - run_start), deadline);
             run_start = at;
         }

@@ -1,6 +1,6 @@
 /*
- * The DATA and BDAT codec. Whatever comes in, and wherever it is cut: content has only CR LF line ends; what is encoded
- * decodes to the same content; and the end of data occurs on the wire once, at its end.
+ * The DATA and BDAT codec. Whatever comes in, and wherever it is cut: content has only CR LF line ends; what
+ * is encoded decodes to the same content; and the end of data occurs on the wire once, at its end.
  */
 #include "clock.h"
 #include "mem.h"

@@ -1,4 +1,5 @@
-/* The DATA and BDAT codec: each case with its input cut at every byte, and every smuggling variant of the dot. */
+/* The DATA and BDAT codec: each case with its input cut at every byte, and every smuggling variant of the
+ * dot. */
 #include "clock.h"
 #include "mem.h"
 #include "smtp.h"
@@ -8,11 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static const struct {
     const char *name, *wire, *content;
-    const char *left;   /* after the end; NULL: the end was not reached */
+    const char *left; /* after the end; NULL: the end was not reached */
     bool bare_lf, bare_cr;
 } cases[] = {
     {"plain", "a\r\nb\r\n.\r\nQUIT\r\n", "a\r\nb\r\n", "QUIT\r\n", false, false},
@@ -87,8 +89,14 @@ static void test_nul_and_8bit_pass(void **state)
 static const struct {
     const char *wire, *content;
 } bdat_cases[] = {
-    {"a\r\nb\r\n", "a\r\nb\r\n"}, {"a\nb", "a\r\nb\r\n"},      {".\r\n", ".\r\n"}, {"", ""},
-    {"a\r", "a\r\n"},             {"a\rb\r\n", "a b\r\n"},     {"\n", "\r\n"},     {"a\r\n.\r\nb", "a\r\n.\r\nb\r\n"},
+    {"a\r\nb\r\n", "a\r\nb\r\n"},
+    {"a\nb", "a\r\nb\r\n"},
+    {".\r\n", ".\r\n"},
+    {"", ""},
+    {"a\r", "a\r\n"},
+    {"a\rb\r\n", "a b\r\n"},
+    {"\n", "\r\n"},
+    {"a\r\n.\r\nb", "a\r\n.\r\nb\r\n"},
 };
 
 static void test_bdat_cut_at_every_byte(void **state)
@@ -111,14 +119,10 @@ static void test_bdat_cut_at_every_byte(void **state)
 static const struct {
     const char *content, *wire;
 } encode_cases[] = {
-    {"a\r\nb\r\n", "a\r\nb\r\n.\r\n"},
-    {"", ".\r\n"},
-    {".\r\n..a\r\n", "..\r\n...a\r\n.\r\n"},
-    {"no end", "no end\r\n.\r\n"},
-    {"a\n.\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"},
-    {"a\r.\r\n", "a .\r\n.\r\n"},
-    {"a\r\r\n.\r\n", "a\r\n..\r\n.\r\n"},
-    {"a\r\n.\r", "a\r\n..\r\n.\r\n"},
+    {"a\r\nb\r\n", "a\r\nb\r\n.\r\n"},        {"", ".\r\n"},
+    {".\r\n..a\r\n", "..\r\n...a\r\n.\r\n"},  {"no end", "no end\r\n.\r\n"},
+    {"a\n.\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"}, {"a\r.\r\n", "a .\r\n.\r\n"},
+    {"a\r\r\n.\r\n", "a\r\n..\r\n.\r\n"},     {"a\r\n.\r", "a\r\n..\r\n.\r\n"},
 };
 
 static void encoding(void *arg)

@@ -1,6 +1,6 @@
 /*
- * Commands, RFC 5321 4.1: verb and rest; MAIL and RCPT with their parameters (RFC 1870 SIZE, 6152 8BITMIME, 3461 DSN,
- * 6531 SMTPUTF8). See smtp.h. Replies are Postfix's.
+ * Commands, RFC 5321 4.1: verb and rest; MAIL and RCPT with their parameters (RFC 1870 SIZE, 6152 8BITMIME,
+ * 3461 DSN, 6531 SMTPUTF8). See smtp.h. Replies are Postfix's.
  */
 #include "smtp.h"
 
@@ -157,9 +157,12 @@ static const struct mail_parameter {
     unsigned feature;
     bool (*take)(struct parameter *p, struct mail_envelope *out);
 } mail_parameters[] = {
-    {"SIZE", SMTP_SIZE, take_size},       {"BODY", SMTP_8BITMIME, take_body},
-    {"SMTPUTF8", SMTP_SMTPUTF8, take_smtputf8}, {"RET", SMTP_DSN, take_ret},
-    {"ENVID", SMTP_DSN, take_envid},      {"AUTH", SMTP_AUTH, take_auth},
+    {"SIZE", SMTP_SIZE, take_size},
+    {"BODY", SMTP_8BITMIME, take_body},
+    {"SMTPUTF8", SMTP_SMTPUTF8, take_smtputf8},
+    {"RET", SMTP_DSN, take_ret},
+    {"ENVID", SMTP_DSN, take_envid},
+    {"AUTH", SMTP_AUTH, take_auth},
 };
 
 static bool take_mail_parameter(struct parameter *p, struct mail_envelope *out)

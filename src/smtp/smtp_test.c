@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static bool done;
@@ -86,7 +87,8 @@ static void test_mail_values(void **state)
 {
     void *ctx = talloc_new(NULL);
     struct smtp_parse_rules rules = {.features = ALL};
-    struct smtp_line line = smtp_line_parse(BYTES("MAIL FROM:<a@b> SIZE=77 BODY=8bitmime RET=FULL ENVID=x+2By SMTPUTF8"));
+    struct smtp_line line =
+        smtp_line_parse(BYTES("MAIL FROM:<a@b> SIZE=77 BODY=8bitmime RET=FULL ENVID=x+2By SMTPUTF8"));
     struct mail_envelope env = {0};
     struct mail_reply why;
 
@@ -178,15 +180,18 @@ static void test_xforward(void **state)
         {"HELO=a+0Ab", "501 5.5.4 Bad HELO syntax: a+0Ab"},
     };
 
-    assert_true(smtp_xforward_parse(ctx, BYTES("NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
-                                               "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL"), &f, &why));
+    assert_true(smtp_xforward_parse(ctx,
+                                    BYTES("NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
+                                          "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL"),
+                                    &f, &why));
     assert_string_equal(f.name, "localhost");
     assert_string_equal(f.addr, "2001:db8::1");
     assert_string_equal(f.helo, "c t=x");
     assert_null(f.ident);
     smtp_xforward_format(&out, &f, 0xff);
-    assert_string_equal(buf_text(&out), "XFORWARD NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
-                                        "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL\r\n");
+    assert_string_equal(buf_text(&out),
+                        "XFORWARD NAME=localhost ADDR=IPv6:2001:db8::1 PORT=46558 HELO=c+20t=x "
+                        "IDENT=[UNAVAILABLE] PROTO=ESMTP SOURCE=LOCAL\r\n");
     buf_cut(&out, 0);
     smtp_xforward_format(&out, &f, smtp_xforward_parse_names(BYTES("name FOO Proto")));
     assert_string_equal(buf_text(&out), "XFORWARD NAME=localhost PROTO=ESMTP\r\n");
@@ -236,7 +241,11 @@ static void reading_lines(void *arg)
         enum io_end end;
         const char *line;
         bool bare;
-    } want[] = {{IO_OK, "one", false}, {IO_OK, "two", true}, {IO_FULL, NULL, false}, {IO_OK, "", false}, {IO_CLOSED, NULL, false}};
+    } want[] = {{IO_OK, "one", false},
+                {IO_OK, "two", true},
+                {IO_FULL, NULL, false},
+                {IO_OK, "", false},
+                {IO_CLOSED, NULL, false}};
 
     for (size_t step = 0; step < sizeof(text); step++) {
         struct io_stream *s = io_memory_new(NULL, BYTES(text), step);
@@ -321,8 +330,9 @@ static void test_client_replies_cut_at_every_byte(void **state)
 
 static void client_features(void *arg)
 {
-    static const char wire[] = "250-host\r\n250-PIPELINING\r\n250-size 1000\r\n250-XFORWARD NAME ADDR\r\n250 8BITMIME\r\n"
-                               "250 host\r\n";
+    static const char wire[] =
+        "250-host\r\n250-PIPELINING\r\n250-size 1000\r\n250-XFORWARD NAME ADDR\r\n250 8BITMIME\r\n"
+        "250 host\r\n";
     struct smtp_client *c = smtp_client_new(NULL, io_memory_new(NULL, BYTES(wire), 0), "test");
 
     assert_int_equal(smtp_client_ehlo(c, "me", soon()), IO_OK);

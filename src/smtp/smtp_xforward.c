@@ -116,7 +116,8 @@ static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f
         return true;
     }
     if (text == NULL || !is_shown(text) || !a->is_good(bytes_of(text))) {
-        *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name, (int)(value.n < 100 ? value.n : 100), value.p);
+        *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name,
+                            (int)(value.n < 100 ? value.n : 100), value.p);
         return false;
     }
     if (a == &attributes[SMTP_XFORWARD_ADDR] && strncasecmp(text, "IPv6:", 5) == 0)
@@ -146,8 +147,8 @@ static void add_encoded(struct buf *out, char c)
         smtp_xtext_encode(out, bytes(&c, 1));
 }
 
-/* At most what a server takes: a client's endless HELO must not make the filter refuse its mail. What means nothing
- * when it is cut is not told. */
+/* At most what a server takes: a client's endless HELO must not make the filter refuse its mail. What means
+ * nothing when it is cut is not told. */
 static void add_value(struct buf *out, const struct attribute *a, const char *value)
 {
     size_t start = out->n;

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (line.n > 1100 || !smtp_xforward_parse(ctx, bytes_skip(line, 9), &again, &why))
                 abort();
         }
-        if ((f.helo == NULL) != (again.helo == NULL) || (f.helo && strncmp(f.helo, again.helo, strlen(again.helo)) != 0))
+        if ((f.helo == NULL) != (again.helo == NULL) ||
+            (f.helo && strncmp(f.helo, again.helo, strlen(again.helo)) != 0))
             abort();
     }
     mail_reply_deinit(&why);

@@ -18,10 +18,11 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cmocka.h>
 
 #ifdef HAVE_DB
 #include <db.h>
+
+#include <cmocka.h>
 #endif
 
 static char folder[] = "/tmp/table-test-XXXXXX";

@@ -129,8 +129,9 @@ static co_fn bool find_owner(struct attempt *t, struct virtual_job *job)
         !find_id(t, &t->agent->gids, "virtual_gid_maps", &gid))
         return false;
     if (uid < (uint64_t)t->agent->minimum_uid || uid == 0)
-        return misconfigured(t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below virtual_minimum_uid = %ld",
-                                           (unsigned)uid, t->agent->minimum_uid));
+        return misconfigured(
+            t, mem_printf(t->ctx, "user id %u of virtual_uid_maps is below virtual_minimum_uid = %ld",
+                          (unsigned)uid, t->agent->minimum_uid));
     if (gid == 0)
         return misconfigured(t, "group id 0 in virtual_gid_maps");
     job->uid = (uid_t)uid;

@@ -74,8 +74,9 @@ static struct mail_reply recipient(struct mail_sink *s, const struct mail_rcpt *
 
 /* ---- content ---- */
 
-/* The last station: into the queue file. message_size_limit 0: none. The session has counted what the client sent; the
- * trace and the headers that were added on the way, here and at the servers before, do not count. */
+/* The last station: into the queue file. message_size_limit 0: none. The session has counted what the client
+ * sent; the trace and the headers that were added on the way, here and at the servers before, do not count.
+ */
 static co_fn void write_content(void *arg, struct bytes piece)
 {
     struct transaction *t = arg;

@@ -1,7 +1,7 @@
 /*
- * Commits in batches. While the disk is busy with some messages, those that become ready meanwhile gather; they go to a
- * thread together, and share one hand-over, one wake-up and one sync of the directory. A message that comes
- * alone waits for nobody.
+ * Commits in batches. While the disk is busy with some messages, those that become ready meanwhile gather;
+ * they go to a thread together, and share one hand-over, one wake-up and one sync of the directory. A message
+ * that comes alone waits for nobody.
  */
 #include "queue_job.h"
 

@@ -1,7 +1,7 @@
 /*
- * What the thread pool does for messages that are being written. A job holds all that the thread needs (descriptors,
- * buffers, names): a writer whose deadline passed or whose session was cancelled goes on its way while the thread still
- * works.
+ * What the thread pool does for messages that are being written. A job holds all that the thread needs
+ * (descriptors, buffers, names): a writer whose deadline passed or whose session was cancelled goes on its
+ * way while the thread still works.
  */
 #ifndef QUEUE_FILE_QUEUE_JOB_H
 #define QUEUE_FILE_QUEUE_JOB_H
@@ -40,13 +40,15 @@ struct queue_job *queue_job_new(const void *ctx, int incoming);
 /* On a thread: writes what is in job->content to a large message's file. */
 void queue_job_write_piece(void *job);
 /*
- * On a thread: makes each message durable, or nothing of it is left. Order for each: content and envelope, mode, fsync of the
- * file, (rename into place,) fsync of the directory, the decision. A directory is synced once for all.
+ * On a thread: makes each message durable, or nothing of it is left. Order for each: content and envelope,
+ * mode, fsync of the file, (rename into place,) fsync of the directory, the decision. A directory is synced
+ * once for all.
  */
 void queue_job_commit(struct queue_job **jobs, size_t n);
 
-/* queue_commit.c: waits until the message is durable or has failed (true: the job is the caller's again), or the wait
- * ends otherwise (false: the job is gone, *end_r tells, *was_durable_r whether it was committed all the same). */
+/* queue_commit.c: waits until the message is durable or has failed (true: the job is the caller's again), or
+ * the wait ends otherwise (false: the job is gone, *end_r tells, *was_durable_r whether it was committed all
+ * the same). */
 co_fn bool queue_commit(struct queue *q, struct queue_job *job, uint64_t deadline, enum co_end *end_r,
                         bool *was_durable_r);
 

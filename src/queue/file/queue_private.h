@@ -3,13 +3,12 @@
  *
  * A queue file:
  *
- *     header      one line of QUEUE_HEADER_SIZE bytes: magic and version, offset and size of envelope and content,
- *                 count of recipients, checksum of all that and of the envelope
- *     envelope    lines "KEY VALUE"; the fields of a recipient's line are separated by TAB. Bytes below 32, 127 and
- *                 '%' are %XX. A recipient's line begins with its state, the one byte that ever changes; the checksum
- *                 takes it for QUEUE_RCPT_TODO.
- *     content     byte for byte
- *     end mark    so that a file cut short is recognised
+ *     header      one line of QUEUE_HEADER_SIZE bytes: magic and version, offset and size of envelope and
+ * content, count of recipients, checksum of all that and of the envelope envelope    lines "KEY VALUE"; the
+ * fields of a recipient's line are separated by TAB. Bytes below 32, 127 and
+ *                 '%' are %XX. A recipient's line begins with its state, the one byte that ever changes; the
+ * checksum takes it for QUEUE_RCPT_TODO. content     byte for byte end mark    so that a file cut short is
+ * recognised
  *
  * A large message, whose content was written before its envelope was complete, has the content first.
  */
@@ -35,13 +34,13 @@ enum {
 struct queue {
     char *directory;
     unsigned hash_depth;
-    int root;                   /* descriptors of directories, open as long as the queue */
+    int root; /* descriptors of directories, open as long as the queue */
     int place[QUEUE_PLACES];
     int defer;
-    int notify;                 /* datagram socket; -1: could not be made */
+    int notify; /* datagram socket; -1: could not be made */
     uint64_t free_bytes, free_until_ms;
-    struct queue_job *waiting;  /* for a batch, queue_commit.c */
-    unsigned batches;           /* under way */
+    struct queue_job *waiting; /* for a batch, queue_commit.c */
+    unsigned batches;          /* under way */
 };
 
 /* ---- queue_dir.c ---- */
@@ -65,12 +64,14 @@ struct queue_layout {
 /* Appends the envelope. NULL, or why it cannot be written. */
 const char *queue_format_envelope(struct buf *out, const struct queue_envelope *env);
 /* The header for this envelope text. */
-void queue_format_header(char out[QUEUE_HEADER_SIZE], const struct queue_layout *layout, struct bytes envelope);
+void queue_format_header(char out[QUEUE_HEADER_SIZE], const struct queue_layout *layout,
+                         struct bytes envelope);
 /* NULL and *layout_r, or what is wrong with a file of this size. The checksum is not looked at. */
 const char *queue_parse_header(struct bytes header, uint64_t file_size, struct queue_layout *layout_r);
-/* Takes `text` (NUL-terminated, owned by env) apart in place; env's strings point into it. NULL, or what is wrong. */
-const char *queue_parse_envelope(struct queue_envelope *env, const struct queue_layout *layout, struct bytes header,
-                                 char *text);
+/* Takes `text` (NUL-terminated, owned by env) apart in place; env's strings point into it. NULL, or what is
+ * wrong. */
+const char *queue_parse_envelope(struct queue_envelope *env, const struct queue_layout *layout,
+                                 struct bytes header, char *text);
 /* Texts of records and of reasons. unescape works in place and returns false on malformed text. */
 void queue_escape(struct buf *out, const char *text);
 bool queue_unescape(char *text);

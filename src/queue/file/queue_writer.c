@@ -1,4 +1,5 @@
-/* Writing a message: content gathers in memory or goes to a file in pieces; the commit is queue_commit.c's. */
+/* Writing a message: content gathers in memory or goes to a file in pieces; the commit is queue_commit.c's.
+ */
 #include "queue_job.h"
 
 #include "clock.h"
@@ -65,7 +66,8 @@ static void note_end(struct queue_writer *w, enum co_end end, const char *label)
 
 static co_fn struct error *flush(struct queue_writer *w)
 {
-    enum co_end end = co_work(queue_job_write_piece, w->job, clock_ms() + PIECE_TIMEOUT_MS, "write queue file");
+    enum co_end end =
+        co_work(queue_job_write_piece, w->job, clock_ms() + PIECE_TIMEOUT_MS, "write queue file");
 
     if (end != CO_OK) {
         note_end(w, end, "write queue file");

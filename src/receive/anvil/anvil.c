@@ -15,7 +15,7 @@ struct anvil {
     char *service, *myhostname;
     unsigned worker;
     uint64_t service_hash, unit_ms;
-    unsigned connection_limit, rate_limit[ANVIL_EVENTS];    /* 0: none */
+    unsigned connection_limit, rate_limit[ANVIL_EVENTS]; /* 0: none */
     unsigned prefix4, prefix6;
     struct table_list *exceptions;
 };
@@ -70,8 +70,8 @@ static struct mail_verdict pass(void)
 
 static void warn(const struct anvil *a, const struct mail_view *view, const char *what, unsigned n)
 {
-    log_warn("%s limit exceeded: %u from %s[%s] for service %s", what, n, view->client->name, view->client->addr,
-             a->service);
+    log_warn("%s limit exceeded: %u from %s[%s] for service %s", what, n, view->client->name,
+             view->client->addr, a->service);
 }
 
 static struct mail_verdict answer(struct mail_reply reply)
@@ -84,7 +84,8 @@ static struct mail_verdict count_connection(const struct anvil *a, const struct 
 {
     if (a->connection_limit > 0 && n->connections > a->connection_limit)
         warn(a, view, "Connection concurrency", n->connections);
-    else if (a->rate_limit[ANVIL_CONNECTION] > 0 && n->rate[ANVIL_CONNECTION] > a->rate_limit[ANVIL_CONNECTION])
+    else if (a->rate_limit[ANVIL_CONNECTION] > 0 &&
+             n->rate[ANVIL_CONNECTION] > a->rate_limit[ANVIL_CONNECTION])
         warn(a, view, "Connection rate", n->rate[ANVIL_CONNECTION]);
     else
         return pass();
@@ -92,7 +93,8 @@ static struct mail_verdict count_connection(const struct anvil *a, const struct 
                              view->client->addr));
 }
 
-static mail_waits struct mail_verdict begin(struct mail_hook *hook, const struct mail_view *view, void **state_r)
+static mail_waits struct mail_verdict begin(struct mail_hook *hook, const struct mail_view *view,
+                                            void **state_r)
 {
     struct anvil *a = (struct anvil *)hook;
     struct anvil_counts n;
@@ -105,7 +107,8 @@ static mail_waits struct mail_verdict begin(struct mail_hook *hook, const struct
     c = mem_new(a, struct counted);
     c->key = key_of(a, view->client->addr);
     if (!anvil_table_count(shared, &c->key, a->worker, ANVIL_CONNECTION, a->unit_ms, &n)) {
-        log_warn("no room to count client %s[%s]: limits do not hold for it", view->client->name, view->client->addr);
+        log_warn("no room to count client %s[%s]: limits do not hold for it", view->client->name,
+                 view->client->addr);
         talloc_free(c);
         return pass();
     }
@@ -187,5 +190,6 @@ struct error *anvil_open(const void *ctx, const struct conf *conf, const char *s
     anvil_prepare();
     anvil_table_forget(shared, worker);
     *hook_r = &a->hook;
-    return table_list_open_param(a, "smtpd_client_event_limit_exceptions", TABLE_LIST_HOSTS, conf, &a->exceptions);
+    return table_list_open_param(a, "smtpd_client_event_limit_exceptions", TABLE_LIST_HOSTS, conf,
+                                 &a->exceptions);
 }

@@ -21,13 +21,13 @@ struct entry {
     uint64_t unit_since, unit_ms;
     uint32_t rate[ANVIL_EVENTS];
     struct holder holders[ANVIL_HOLDERS];
-    int32_t next;       /* in its bucket; NOBODY ends it */
+    int32_t next; /* in its bucket; NOBODY ends it */
     bool is_used;
 };
 
 struct anvil_table {
     pthread_mutex_t lock;
-    uint32_t hand;                  /* where the search for a free entry goes on */
+    uint32_t hand; /* where the search for a free entry goes on */
     int32_t bucket[BUCKETS];
     struct entry entries[ANVIL_CLIENTS];
 };
@@ -127,7 +127,8 @@ static struct entry *make(struct anvil_table *t, const struct anvil_key *key, ui
     return NULL;
 }
 
-/* The place of this worker; when there are more workers than places, the last one serves all that are left. */
+/* The place of this worker; when there are more workers than places, the last one serves all that are left.
+ */
 static struct holder *holder_of(struct entry *e, unsigned worker)
 {
     for (int i = 0; i < ANVIL_HOLDERS; i++) {
@@ -141,8 +142,8 @@ static struct holder *holder_of(struct entry *e, unsigned worker)
     return NULL;
 }
 
-bool anvil_table_count(struct anvil_table *t, const struct anvil_key *key, unsigned worker, enum anvil_event event,
-                       uint64_t unit_ms, struct anvil_counts *counts_r)
+bool anvil_table_count(struct anvil_table *t, const struct anvil_key *key, unsigned worker,
+                       enum anvil_event event, uint64_t unit_ms, struct anvil_counts *counts_r)
 {
     uint64_t now = clock_ms();
     struct entry *e;

@@ -10,7 +10,7 @@
 struct sink {
     struct mail_sink sink;
     struct proxy_talk talk;
-    struct io_spool *spool;     /* whole-message mode */
+    struct io_spool *spool; /* whole-message mode */
     bool is_spool_broken;
 };
 
@@ -69,7 +69,8 @@ static co_fn void stream_content(struct mail_sink *sink, struct bytes piece)
     proxy_talk_content(&((struct sink *)sink)->talk, piece);
 }
 
-/* "proxy-accept: END-OF-MESSAGE: 250 ...; from=<> to=<> proto= helo=<>", with the first recipient, as Postfix. */
+/* "proxy-accept: END-OF-MESSAGE: 250 ...; from=<> to=<> proto= helo=<>", with the first recipient, as
+ * Postfix. */
 static void log_verdict(const struct proxy_talk *t, const struct mail_reply *r)
 {
     const struct mail_envelope *e = t->envelope;
@@ -99,7 +100,8 @@ static co_fn void stream_abort(struct mail_sink *sink)
 }
 
 static const struct mail_sink_ops stream_ops = {
-    "proxy", stream_begin, stream_recipient, stream_content_begin, stream_content, stream_commit, stream_abort,
+    "proxy",        stream_begin,  stream_recipient, stream_content_begin,
+    stream_content, stream_commit, stream_abort,
 };
 
 /* ---- received whole, then replayed ---- */
@@ -197,7 +199,8 @@ static co_fn struct mail_reply whole_commit(struct mail_sink *sink)
 }
 
 static const struct mail_sink_ops whole_ops = {
-    "proxy (whole message)", whole_begin, whole_recipient, whole_content_begin, whole_content, whole_commit, stream_abort,
+    "proxy (whole message)", whole_begin,  whole_recipient, whole_content_begin,
+    whole_content,           whole_commit, stream_abort,
 };
 
 /* ---- */

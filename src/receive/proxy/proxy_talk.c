@@ -22,7 +22,8 @@ static struct mail_reply lost(struct proxy_talk *t, const char *phase, uint64_t 
     unsigned long long ms = clock_ms() - since;
 
     if (end == IO_TIMEOUT)
-        log_warn("timeout talking to proxy %s; id=%s phase=%s after=%llums", server, t->envelope->id, phase, ms);
+        log_warn("timeout talking to proxy %s; id=%s phase=%s after=%llums", server, t->envelope->id, phase,
+                 ms);
     else if (end == IO_FULL)
         log_warn("%s: response longer than %d; id=%s phase=%s after=%llums", server, SMTP_REPLY_LIMIT,
                  t->envelope->id, phase, ms);
@@ -33,22 +34,25 @@ static struct mail_reply lost(struct proxy_talk *t, const char *phase, uint64_t 
 }
 
 /* The server's reply as our client's; `want` is the first digit that goes on. */
-static struct mail_reply judge(struct proxy_talk *t, const char *phase, struct bytes command, int want, uint64_t since)
+static struct mail_reply judge(struct proxy_talk *t, const char *phase, struct bytes command, int want,
+                               uint64_t since)
 {
     struct smtp_reply *r = &t->server->reply;
     struct mail_reply passed;
 
     if (t->server->garbage != NULL)
-        log_warn("received garbage from proxy %s: %s; id=%s phase=%s", t->proxy->endpoint.text, t->server->garbage,
-                 t->envelope->id, phase);
+        log_warn("received garbage from proxy %s: %s; id=%s phase=%s", t->proxy->endpoint.text,
+                 t->server->garbage, t->envelope->id, phase);
     if (io_buffered(t->server->stream).n > 0) {
-        log_warn("proxy %s speaks out of turn; id=%s phase=%s", t->proxy->endpoint.text, t->envelope->id, phase);
+        log_warn("proxy %s speaks out of turn; id=%s phase=%s", t->proxy->endpoint.text, t->envelope->id,
+                 phase);
         return trouble(t);
     }
     if (r->code / 100 == want)
         return mail_reply(r->code, "", "%s", r->text);
     log_warn("proxy %s rejected \"%.*s\": \"%d %s\"; id=%s phase=%s after=%llums", t->proxy->endpoint.text,
-             BYTES_FMT(command), r->code, r->text, t->envelope->id, phase, (unsigned long long)(clock_ms() - since));
+             BYTES_FMT(command), r->code, r->text, t->envelope->id, phase,
+             (unsigned long long)(clock_ms() - since));
     if (r->code < 400)
         return trouble(t);
     passed = mail_reply(r->code, "", "%s", r->text);
@@ -76,8 +80,8 @@ static co_fn struct mail_reply greet(struct proxy_talk *t)
     enum io_end end;
 
     if (e != NULL) {
-        log_warn("connect to proxy filter %s: %s; id=%s phase=connect after=%llums", t->proxy->endpoint.text, e->text,
-                 t->envelope->id, (unsigned long long)(clock_ms() - since));
+        log_warn("connect to proxy filter %s: %s; id=%s phase=connect after=%llums", t->proxy->endpoint.text,
+                 e->text, t->envelope->id, (unsigned long long)(clock_ms() - since));
         error_free(&e);
         return mail_reply_trouble();
     }
@@ -105,7 +109,8 @@ static const char *known(const char *name)
 static struct mail_forward forward_of(const struct proxy_talk *t)
 {
     const struct mail_client *c = t->client;
-    struct mail_forward f = {known(c->name), c->addr, c->port, c->helo, NULL, c->proto, c->is_local ? "LOCAL" : "REMOTE"};
+    struct mail_forward f = {
+        known(c->name), c->addr, c->port, c->helo, NULL, c->proto, c->is_local ? "LOCAL" : "REMOTE"};
 
     if (c->forward != NULL)
         f = *c->forward;
@@ -134,8 +139,10 @@ static co_fn struct mail_reply forward(struct proxy_talk *t)
     return r;
 }
 
-/* Greeting, EHLO and XFORWARD are between us and the server: a refusal there is our trouble, not the client's. */
-static co_fn struct mail_reply privately(struct proxy_talk *t, co_fn struct mail_reply (*step)(struct proxy_talk *t))
+/* Greeting, EHLO and XFORWARD are between us and the server: a refusal there is our trouble, not the
+ * client's. */
+static co_fn struct mail_reply privately(struct proxy_talk *t,
+                                         co_fn struct mail_reply (*step)(struct proxy_talk *t))
 {
     struct mail_reply r = step(t);
 
@@ -207,7 +214,8 @@ co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)
 
     if (!t->is_in_content)
         return mail_reply_trouble();
-    if (io_has_input(t->server->stream)) { /* a verdict on what it has not seen, or the end of the connection */
+    if (io_has_input(
+            t->server->stream)) { /* a verdict on what it has not seen, or the end of the connection */
         log_warn("proxy %s speaks before the end of data; id=%s phase=content", t->proxy->endpoint.text,
                  t->envelope->id);
         return trouble(t);

@@ -1,8 +1,8 @@
 /*
  * BDAT, RFC 3030: content in chunks of told size.
  *
- * Whatever the reply will be, the chunk is read first: only so are both ends of one mind about where the next command
- * begins. A size that cannot be read ends the session for the same reason.
+ * Whatever the reply will be, the chunk is read first: only so are both ends of one mind about where the next
+ * command begins. A size that cannot be read ends the session for the same reason.
  */
 #include "smtpd_session.h"
 
@@ -36,7 +36,8 @@ static co_fn struct mail_reply admit(struct smtpd_session *s, const struct chunk
         return tx == NULL ? mail_reply_fixed(503, "5.5.1", "Error: need RCPT command")
                           : mail_reply_fixed(554, "5.5.1", "Error: no valid recipients");
     if (tx->bdat_failure.code != 0)
-        return mail_reply(551, "5.0.0", "Discarded %llu bytes after earlier error", (unsigned long long)chunk->size);
+        return mail_reply(551, "5.0.0", "Discarded %llu bytes after earlier error",
+                          (unsigned long long)chunk->size);
     if (chunk->size == 0 && !chunk->is_last)
         return mail_reply_fixed(551, "5.7.1", "Null BDAT request");
     if (chunk->size < SMALL_CHUNK && !chunk->is_last && ++tx->small_chunks > SMALL_CHUNK_LIMIT) {
@@ -105,7 +106,8 @@ static struct mail_reply finish(struct smtpd_session *s)
 }
 
 /* The reply to a chunk that was read and thrown away; chunks that follow it share its fate. */
-static co_fn struct mail_reply refuse(struct smtpd_session *s, const struct chunk *chunk, struct mail_reply why)
+static co_fn struct mail_reply refuse(struct smtpd_session *s, const struct chunk *chunk,
+                                      struct mail_reply why)
 {
     struct smtpd_tx *tx = s->tx;
 

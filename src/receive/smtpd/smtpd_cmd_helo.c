@@ -21,7 +21,8 @@ static co_fn bool begin(struct smtpd_session *s, const struct smtp_line *line, s
     smtpd_tx_end(s);
     talloc_free((void *)(uintptr_t)s->client->helo);
     s->client->helo = clean_name(s, line->rest);
-    s->client->proto = "SMTP"; /* as long as the checks run, also for EHLO: a policy server sees it so (Postfix) */
+    s->client->proto =
+        "SMTP"; /* as long as the checks run, also for EHLO: a policy server sees it so (Postfix) */
     return smtpd_gate(s, MAIL_AT_HELO, NULL, why_r);
 }
 

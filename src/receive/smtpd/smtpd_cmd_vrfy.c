@@ -1,4 +1,5 @@
-/* VRFY, RFC 5321 4.1.1.6, with the parameter of RFC 6531 3.7.4.2: the same checks as for RCPT, and no more than they tell. */
+/* VRFY, RFC 5321 4.1.1.6, with the parameter of RFC 6531 3.7.4.2: the same checks as for RCPT, and no more
+ * than they tell. */
 #include "smtpd_session.h"
 
 #include "mail_address.h"

@@ -4,7 +4,8 @@
 co_fn bool smtpd_may_xforward(struct smtpd_session *s)
 {
     if (s->may_xforward < 0)
-        s->may_xforward = table_list_has_host(s->conf->xforward_hosts, s->client->name, s->client->addr) == TABLE_FOUND;
+        s->may_xforward =
+            table_list_has_host(s->conf->xforward_hosts, s->client->name, s->client->addr) == TABLE_FOUND;
     return s->may_xforward;
 }
 

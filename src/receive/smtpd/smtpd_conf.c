@@ -13,7 +13,8 @@ static struct error *bind_bare_newline(const void *ctx, struct smtpd_conf *c, co
         c->bare_newline = SMTP_BARE_NEWLINE_REJECT;
     else if (bytes_ieq(word, BYTES("note")))
         c->bare_newline = SMTP_BARE_NEWLINE_NOTE;
-    else if (bytes_ieq(word, BYTES("normalize")) || bytes_ieq(word, BYTES("yes")) || bytes_ieq(word, BYTES("no")))
+    else if (bytes_ieq(word, BYTES("normalize")) || bytes_ieq(word, BYTES("yes")) ||
+             bytes_ieq(word, BYTES("no")))
         c->bare_newline = SMTP_BARE_NEWLINE_NORMALIZE; /* "no": the end of data stays strict all the same */
     else
         return error_new(ERROR_CONF, "bad smtpd_forbid_bare_newline value: %.*s", BYTES_FMT(word));
@@ -27,7 +28,8 @@ static struct error *bind_features(const void *ctx, struct smtpd_conf *c, const 
     const char *list = conf_text(conf, "smtpd_discard_ehlo_keywords");
     struct bytes unknown;
 
-    c->features = SMTP_PIPELINING | SMTP_SIZE | SMTP_ENHANCEDSTATUSCODES | SMTP_8BITMIME | SMTP_DSN | SMTP_CHUNKING;
+    c->features =
+        SMTP_PIPELINING | SMTP_SIZE | SMTP_ENHANCEDSTATUSCODES | SMTP_8BITMIME | SMTP_DSN | SMTP_CHUNKING;
     if (conf_bool(conf, "smtputf8_enable"))
         c->features |= SMTP_SMTPUTF8;
     if (!c->is_vrfy_disabled)
@@ -35,7 +37,8 @@ static struct error *bind_features(const void *ctx, struct smtpd_conf *c, const 
     c->discarded = smtp_features_parse(list, &unknown);
     if (unknown.n > 0)
         log_warn("unknown EHLO keyword \"%.*s\" in smtpd_discard_ehlo_keywords", BYTES_FMT(unknown));
-    return table_maps_open(ctx, conf_text(conf, "smtpd_discard_ehlo_keyword_address_maps"), conf, &c->discard_maps);
+    return table_maps_open(ctx, conf_text(conf, "smtpd_discard_ehlo_keyword_address_maps"), conf,
+                           &c->discard_maps);
 }
 
 static struct error *bind_lists(const void *ctx, struct smtpd_conf *c, const struct conf *conf)
@@ -44,7 +47,8 @@ static struct error *bind_lists(const void *ctx, struct smtpd_conf *c, const str
                                             &c->xforward_hosts);
 
     if (e == NULL)
-        e = table_list_open_param(ctx, "smtpd_forbidden_commands", TABLE_LIST_TEXT, conf, &c->forbidden_commands);
+        e = table_list_open_param(ctx, "smtpd_forbidden_commands", TABLE_LIST_TEXT, conf,
+                                  &c->forbidden_commands);
     if (e == NULL)
         e = table_list_open_param(ctx, "smtpd_noop_commands", TABLE_LIST_TEXT, conf, &c->noop_commands);
     if (e == NULL)

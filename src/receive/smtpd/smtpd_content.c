@@ -40,8 +40,9 @@ co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s)
 }
 
 /*
- * RFC 5321's first line of a message is a header. "From " lines that mailbox converters leave there would end the
- * header, and in a mailbox begin another message; a first line that begins with a blank would continue ours.
+ * RFC 5321's first line of a message is a header. "From " lines that mailbox converters leave there would end
+ * the header, and in a mailbox begin another message; a first line that begins with a blank would continue
+ * ours.
  */
 static co_fn void guard_first_line(struct smtpd_tx *tx)
 {
@@ -102,13 +103,16 @@ static co_fn bool is_refused(struct smtpd_session *s, struct mail_reply *why_r)
     }
     if (!tx->decoder.has_bare_lf || tx->decoder.bare == SMTP_BARE_NEWLINE_NORMALIZE)
         return false;
-    if (table_list_has_host(s->conf->bare_newline_exclusions, s->client->name, s->client->addr) == TABLE_FOUND)
+    if (table_list_has_host(s->conf->bare_newline_exclusions, s->client->name, s->client->addr) ==
+        TABLE_FOUND)
         return false;
     log_info("%s: %s: %s from %s: bare <LF> received", tx->envelope.id,
-             tx->decoder.bare == SMTP_BARE_NEWLINE_REJECT ? "reject" : "info", s->where, smtpd_client_text(s));
+             tx->decoder.bare == SMTP_BARE_NEWLINE_REJECT ? "reject" : "info", s->where,
+             smtpd_client_text(s));
     if (tx->decoder.bare == SMTP_BARE_NEWLINE_NOTE)
         return false;
-    *why_r = mail_reply(s->conf->bare_newline_code, "5.5.2", "%s Error: bare <LF> received", s->conf->myhostname);
+    *why_r =
+        mail_reply(s->conf->bare_newline_code, "5.5.2", "%s Error: bare <LF> received", s->conf->myhostname);
     return true;
 }
 

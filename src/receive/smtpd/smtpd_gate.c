@@ -1,6 +1,6 @@
 /*
- * Asking the hooks, in the profile's order, and making their verdicts the session's: actions go into the envelope,
- * an answer becomes the reply and its `reject:` line.
+ * Asking the hooks, in the profile's order, and making their verdicts the session's: actions go into the
+ * envelope, an answer becomes the reply and its `reject:` line.
  */
 #include "smtpd_session.h"
 

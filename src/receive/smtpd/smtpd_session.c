@@ -1,9 +1,10 @@
 /*
- * The session loop: greets, reads a command, has it carried out, sends the reply; and the only place that sends one.
+ * The session loop: greets, reads a command, has it carried out, sends the reply; and the only place that
+ * sends one.
  *
- * Replies gather while further commands are already in the buffer (RFC 2920), so a pipelined burst is answered by one
- * write. Errors and junk commands are counted here, delays and dismissals happen here, and the log learns here how the
- * session ended.
+ * Replies gather while further commands are already in the buffer (RFC 2920), so a pipelined burst is
+ * answered by one write. Errors and junk commands are counted here, delays and dismissals happen here, and
+ * the log learns here how the session ended.
  */
 #include "smtpd_session.h"
 
@@ -16,14 +17,14 @@
 enum { IDLE_MS = 1000 };
 
 enum command_flag {
-    LAST = 1,   /* RFC 2920 3.1: nothing may be sent after it before its reply */
-    JUNK = 2,   /* counts as junk: useful to nobody when repeated */
-    FREE = 4,   /* also when the client was denied access */
+    LAST = 1, /* RFC 2920 3.1: nothing may be sent after it before its reply */
+    JUNK = 2, /* counts as junk: useful to nobody when repeated */
+    FREE = 4, /* also when the client was denied access */
 };
 
 static const struct command {
-    const char *name;       /* in log lines and on the wire */
-    const char *stat;       /* in the disconnect line */
+    const char *name; /* in log lines and on the wire */
+    const char *stat; /* in the disconnect line */
     struct mail_reply (*run)(struct smtpd_session *s, const struct smtp_line *line);
     int flags;
 } commands[SMTPD_VERBS] = {
@@ -90,7 +91,8 @@ static void log_leave(struct smtpd_session *s, const char *what)
         log_info("%s: %s after %s (%llu bytes) from %s[%s]", smtpd_log_id(s), what, s->where,
                  (unsigned long long)s->where_bytes, s->client->name, s->client->addr);
     else
-        log_info("%s: %s after %s from %s[%s]", smtpd_log_id(s), what, s->where, s->client->name, s->client->addr);
+        log_info("%s: %s after %s from %s[%s]", smtpd_log_id(s), what, s->where, s->client->name,
+                 s->client->addr);
 }
 
 /* ---- replies ---- */
@@ -201,8 +203,8 @@ static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const st
 }
 
 /*
- * RFC 2920: a client that sends on without waiting where it must wait speaks as if nobody listened. Enforced for
- * all: a filter or a smuggler behind an honest client is the case this is for.
+ * RFC 2920: a client that sends on without waiting where it must wait speaks as if nobody listened. Enforced
+ * for all: a filter or a smuggler behind an honest client is the case this is for.
  */
 static bool breaks_pipelining(struct smtpd_session *s, int flags)
 {
@@ -271,7 +273,8 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
 
 /* ---- the loop ---- */
 
-/* A client that lets us wait will go on doing so: what its session does not need meanwhile goes back to the system. */
+/* A client that lets us wait will go on doing so: what its session does not need meanwhile goes back to the
+ * system. */
 static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *line_r, bool *bare_lf_r)
 {
     uint64_t now = clock_ms(), deadline = now + s->conf->timeout_ms;
@@ -290,7 +293,8 @@ static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *lin
 static co_fn bool allows_bare_lf(struct smtpd_session *s)
 {
     return s->conf->bare_newline != SMTP_BARE_NEWLINE_REJECT ||
-           table_list_has_host(s->conf->bare_newline_exclusions, s->client->name, s->client->addr) == TABLE_FOUND;
+           table_list_has_host(s->conf->bare_newline_exclusions, s->client->name, s->client->addr) ==
+               TABLE_FOUND;
 }
 
 static co_fn void too_long(struct smtpd_session *s)
@@ -369,7 +373,8 @@ static co_fn void say_goodbye(struct smtpd_session *s)
     }
 }
 
-co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stream *stream, struct mail_client *client)
+co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stream *stream,
+                             struct mail_client *client)
 {
     struct smtpd_session *s = mem_new(NULL, struct smtpd_session);
 

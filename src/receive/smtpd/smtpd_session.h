@@ -1,6 +1,6 @@
 /*
- * Inside the SMTP server's session: what its files share. Commands return their reply; the loop in smtpd_session.c
- * sends it.
+ * Inside the SMTP server's session: what its files share. Commands return their reply; the loop in
+ * smtpd_session.c sends it.
  */
 #ifndef SMTPD_SMTPD_SESSION_H
 #define SMTPD_SMTPD_SESSION_H
@@ -11,9 +11,9 @@
 
 struct smtpd_conf {
     char *myhostname, *mail_name, *banner;
-    uint64_t timeout_ms;                /* smtpd_timeout: a command, or the next piece of content */
-    uint64_t min_data_rate;             /* bytes a second that content must come with on the whole */
-    uint64_t message_size_limit;        /* bytes; 0: none */
+    uint64_t timeout_ms;         /* smtpd_timeout: a command, or the next piece of content */
+    uint64_t min_data_rate;      /* bytes a second that content must come with on the whole */
+    uint64_t message_size_limit; /* bytes; 0: none */
     size_t line_length_limit;
     long recipient_limit, recipient_overshoot_limit;
     long soft_error_limit, hard_error_limit, junk_command_limit;
@@ -25,8 +25,8 @@ struct smtpd_conf {
     struct table_list *xforward_hosts;
     struct table_list *forbidden_commands;
     struct table_list *noop_commands;
-    struct table_maps discard_maps;     /* smtpd_discard_ehlo_keyword_address_maps */
-    unsigned features;                  /* that we have, without those discarded for everybody */
+    struct table_maps discard_maps; /* smtpd_discard_ehlo_keyword_address_maps */
+    unsigned features;              /* that we have, without those discarded for everybody */
     unsigned discarded;
 };
 
@@ -34,33 +34,46 @@ struct smtpd_conf {
 struct smtpd_tx {
     struct mail_envelope envelope;
     size_t rcpt_room;
-    long rcpt_refused;                  /* over the recipient limit */
-    struct mail_sink *sink;             /* NULL: not begun */
-    bool sink_is_done;                  /* committed or aborted: it may not be called any more */
+    long rcpt_refused;      /* over the recipient limit */
+    struct mail_sink *sink; /* NULL: not begun */
+    bool sink_is_done;      /* committed or aborted: it may not be called any more */
     bool is_content_begun;
-    struct mail_reply begin_failure;    /* code 0: none; else every later recipient gets it */
+    struct mail_reply begin_failure; /* code 0: none; else every later recipient gets it */
     struct smtp_data_decoder decoder;
-    struct buf content;                 /* decoded, on its way to the sink */
+    struct buf content; /* decoded, on its way to the sink */
     uint64_t content_size;
     bool is_too_big;
     bool is_bdat;
-    struct mail_reply bdat_failure;     /* code 0: none; else chunks are thrown away */
+    struct mail_reply bdat_failure; /* code 0: none; else chunks are thrown away */
     long small_chunks;
 };
 
 enum smtpd_verb {
-    SMTPD_EHLO, SMTPD_HELO, SMTPD_XFORWARD, SMTPD_MAIL, SMTPD_RCPT, SMTPD_DATA, SMTPD_BDAT, SMTPD_RSET,
-    SMTPD_NOOP, SMTPD_VRFY, SMTPD_ETRN, SMTPD_HELP, SMTPD_QUIT, SMTPD_UNKNOWN, SMTPD_VERBS,
+    SMTPD_EHLO,
+    SMTPD_HELO,
+    SMTPD_XFORWARD,
+    SMTPD_MAIL,
+    SMTPD_RCPT,
+    SMTPD_DATA,
+    SMTPD_BDAT,
+    SMTPD_RSET,
+    SMTPD_NOOP,
+    SMTPD_VRFY,
+    SMTPD_ETRN,
+    SMTPD_HELP,
+    SMTPD_QUIT,
+    SMTPD_UNKNOWN,
+    SMTPD_VERBS,
 };
 
 /* How a session ends, for the log. */
 enum smtpd_leave {
     SMTPD_STAYS,
-    SMTPD_QUITS,        /* in good order: nothing more to log */
-    SMTPD_LOST,         /* the client is gone */
+    SMTPD_QUITS, /* in good order: nothing more to log */
+    SMTPD_LOST,  /* the client is gone */
     SMTPD_TIMED_OUT,
-    SMTPD_DISMISSED,    /* we end it after this reply */
-    SMTPD_HUNG_UP,      /* we end it without a reply */
+    SMTPD_DISMISSED, /* we end it after this reply */
+    SMTPD_HUNG_UP,   /* we end it without a reply */
 };
 
 struct smtpd_session {
@@ -71,18 +84,18 @@ struct smtpd_session {
     void **hook_states;
     size_t hooks_begun;
     struct smtpd_tx *tx;
-    void *command;                  /* memory of the present command */
+    void *command; /* memory of the present command */
     struct mail_forward forward;
     bool has_forward;
-    signed char may_xforward;       /* -1: not looked up yet */
-    char next_id[MAIL_ID_SIZE];     /* of the next transaction, when something was logged before it */
-    struct mail_reply denied;       /* a CONNECT verdict that stands for the whole session; code 0: none */
-    unsigned features;              /* announced to this client */
+    signed char may_xforward;   /* -1: not looked up yet */
+    char next_id[MAIL_ID_SIZE]; /* of the next transaction, when something was logged before it */
+    struct mail_reply denied;   /* a CONNECT verdict that stands for the whole session; code 0: none */
+    unsigned features;          /* announced to this client */
     unsigned short ok[SMTPD_VERBS], total[SMTPD_VERBS];
     long errors, junk;
-    enum smtpd_verb verb;           /* of the present or last command */
-    const char *where;              /* "CONNECT", "RCPT", "DATA", "END-OF-MESSAGE": for the log */
-    uint64_t where_bytes;           /* of content, when it was lost inside */
+    enum smtpd_verb verb; /* of the present or last command */
+    const char *where;    /* "CONNECT", "RCPT", "DATA", "END-OF-MESSAGE": for the log */
+    uint64_t where_bytes; /* of content, when it was lost inside */
     enum smtpd_leave leave;
 };
 
@@ -103,7 +116,8 @@ struct mail_reply smtpd_cmd_quit(struct smtpd_session *s, const struct smtp_line
 
 /* ---- smtpd_session.c ---- */
 
-/* Puts a reply into the stream (soft_bounce, error counting, transcript) and frees it. False: the client is gone. */
+/* Puts a reply into the stream (soft_bounce, error counting, transcript) and frees it. False: the client is
+ * gone. */
 co_fn bool smtpd_send(struct smtpd_session *s, struct mail_reply *r);
 co_fn bool smtpd_flush(struct smtpd_session *s);
 /* The end of a read or write: what the session does about it. */
@@ -143,8 +157,8 @@ co_fn void smtpd_content_pass(struct smtpd_session *s);
 co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s);
 /* Until when content must have come: grows with what has come, at the least rate allowed. */
 uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, uint64_t received);
-/* Most bytes of content now; UINT64_MAX: no limit. A message that another server of the chain passed on has that server's
- * headers on top of what its client was allowed. */
+/* Most bytes of content now; UINT64_MAX: no limit. A message that another server of the chain passed on has
+ * that server's headers on top of what its client was allowed. */
 uint64_t smtpd_content_limit(const struct smtpd_session *s);
 /* True when more was sent after the limit than anybody will read: the session must end. */
 bool smtpd_content_is_endless(const struct smtpd_session *s);

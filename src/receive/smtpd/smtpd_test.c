@@ -1,4 +1,5 @@
-/* The session over memory: whole dialogues, cut at every byte, against a recording sink and an obedient hook. */
+/* The session over memory: whole dialogues, cut at every byte, against a recording sink and an obedient hook.
+ */
 #include "smtpd_test_peer.h"
 
 #include "log.h"
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 static void no_log(const char *line, void *arg)
@@ -29,19 +31,21 @@ static int end(void **state)
     return 0;
 }
 
-#define GREET "220 mail.example.com ESMTP Postfix\r\n"
-#define BYE   "221 2.0.0 Bye\r\n"
-#define ENVELOPE "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+#define GREET       "220 mail.example.com ESMTP Postfix\r\n"
+#define BYE         "221 2.0.0 Bye\r\n"
+#define ENVELOPE    "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
 #define ENVELOPE_OK "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n"
 
 static const struct {
     const char *name, *input, *wire, *calls, *content;
 } cases[] = {
     {"one message", "HELO me\r\n" ENVELOPE "DATA\r\nx: y\r\n\r\n..\r\n.\r\nQUIT\r\n",
-     GREET "250 mail.example.com\r\n" ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" BYE,
+     GREET "250 mail.example.com\r\n" ENVELOPE_OK
+           "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" BYE,
      "begin<a@b> rcpt<c@d> data commit ", "x: y\r\n\r\n.\r\n"},
     {"two messages", "HELO me\r\n" ENVELOPE "DATA\r\n1\r\n.\r\n" ENVELOPE "DATA\r\n2\r\n.\r\nQUIT\r\n",
-     GREET "250 mail.example.com\r\n" ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" ENVELOPE_OK
+     GREET "250 mail.example.com\r\n" ENVELOPE_OK
+           "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" ENVELOPE_OK
            "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" BYE,
      "begin<a@b> rcpt<c@d> data commit begin<a@b> rcpt<c@d> data commit ", "2\r\n"},
     {"bdat", "EHLO\r\n" ENVELOPE "BDAT 4\r\nab\r\nBDAT 3 LAST\r\n.\nxQUIT\r\n",
@@ -50,28 +54,37 @@ static const struct {
     {"bdat without recipients", "MAIL FROM:<a@b>\r\nBDAT 5 LAST\r\nQUIT\n" ENVELOPE "RSET\r\nQUIT\r\n",
      GREET "250 2.1.0 Ok\r\n554 5.5.1 Error: no valid recipients\r\n" ENVELOPE_OK "250 2.0.0 Ok\r\n" BYE,
      "begin<a@b> rcpt<c@d> abort ", ""},
-    {"order", "RCPT TO:<c@d>\r\nDATA\r\nMAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\nDATA\r\nRSET x\r\nRSET\r\nDATA\r\nQUIT\r\n",
+    {"order",
+     "RCPT TO:<c@d>\r\nDATA\r\nMAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\nDATA\r\nRSET "
+     "x\r\nRSET\r\nDATA\r\nQUIT\r\n",
      GREET "503 5.5.1 Error: need MAIL command\r\n503 5.5.1 Error: need RCPT command\r\n250 2.1.0 Ok\r\n"
-           "503 5.5.1 Error: nested MAIL command\r\n554 5.5.1 Error: no valid recipients\r\n501 5.5.4 Syntax: RSET\r\n"
-           "250 2.0.0 Ok\r\n503 5.5.1 Error: need RCPT command\r\n" BYE, "", NULL},
+           "503 5.5.1 Error: nested MAIL command\r\n554 5.5.1 Error: no valid recipients\r\n501 5.5.4 "
+           "Syntax: RSET\r\n"
+           "250 2.0.0 Ok\r\n503 5.5.1 Error: need RCPT command\r\n" BYE,
+     "", NULL},
     {"client leaves inside DATA", "HELO me\r\n" ENVELOPE "DATA\r\nhalf",
      GREET "250 mail.example.com\r\n" ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n",
      "begin<a@b> rcpt<c@d> data abort ", "half"},
     {"client leaves in the transaction", ENVELOPE, GREET ENVELOPE_OK, "begin<a@b> rcpt<c@d> abort ", NULL},
     {"unknown", "FOO\r\nETRN x\r\nVRFY c@d\r\nNOOP\r\nHELP\r\nQUIT\r\n",
-     GREET "500 5.5.2 Error: command not recognized\r\n502 5.5.1 Error: command not implemented\r\n252 2.0.0 c@d\r\n"
-           "250 2.0.0 Ok\r\n214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT HELP\r\n" BYE, "", NULL},
-    {"not SMTP", "GET / HTTP/1.0\r\nHost: x\r\n", GREET "221 2.7.0 Error: I can break rules, too. Goodbye.\r\n", "", NULL},
+     GREET
+     "500 5.5.2 Error: command not recognized\r\n502 5.5.1 Error: command not implemented\r\n252 2.0.0 "
+     "c@d\r\n"
+     "250 2.0.0 Ok\r\n214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT HELP\r\n" BYE,
+     "", NULL},
+    {"not SMTP", "GET / HTTP/1.0\r\nHost: x\r\n",
+     GREET "221 2.7.0 Error: I can break rules, too. Goodbye.\r\n", "", NULL},
     {"bad bdat", "BDAT x\r\nQUIT\r\n", GREET "521 5.5.4 Syntax: BDAT count [LAST]\r\n", "", NULL},
-    {"xforward is refused", "XFORWARD NAME=x\r\nQUIT\r\n", GREET "550 5.7.0 Error: insufficient authorization\r\n" BYE, "",
-     NULL},
-    {"mailbox line and leading blank", ENVELOPE "DATA\r\n>From me\r\n.\r\n", GREET ENVELOPE_OK
-     "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n", "begin<a@b> rcpt<c@d> data commit ", ">From me\r\n"},
+    {"xforward is refused", "XFORWARD NAME=x\r\nQUIT\r\n",
+     GREET "550 5.7.0 Error: insufficient authorization\r\n" BYE, "", NULL},
+    {"mailbox line and leading blank", ENVELOPE "DATA\r\n>From me\r\n.\r\n",
+     GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n",
+     "begin<a@b> rcpt<c@d> data commit ", ">From me\r\n"},
 };
 
 /* Commands that must wait for replies (DATA...) do not, when the whole dialogue is in the buffer. */
-static const char *const settings[] = {"smtpd_forbid_unauth_pipelining", "no", "smtpd_forbidden_commands", "GET POST",
-                                       NULL};
+static const char *const settings[] = {"smtpd_forbid_unauth_pipelining", "no", "smtpd_forbidden_commands",
+                                       "GET POST", NULL};
 
 static void test_dialogues_cut_at_every_byte(void **state)
 {
@@ -121,14 +134,16 @@ static void test_hook_rejects_at_each_stage(void **state)
         static const char *const wires[] = {
             [MAIL_AT_MAIL] = GREET "554 5.7.1 no\r\n503 5.5.1 Error: need MAIL command\r\n"
                                    "503 5.5.1 Error: need RCPT command\r\n" BYE,
-            [MAIL_AT_RCPT] = GREET "250 2.1.0 Ok\r\n554 5.7.1 no\r\n554 5.5.1 Error: no valid recipients\r\n" BYE,
+            [MAIL_AT_RCPT] =
+                GREET "250 2.1.0 Ok\r\n554 5.7.1 no\r\n554 5.5.1 Error: no valid recipients\r\n" BYE,
             [MAIL_AT_DATA] = GREET ENVELOPE_OK "554 5.7.1 no\r\n" BYE,
         };
         struct peer p = {.reject_at = stage, .reject = mail_reply_fixed(554, "5.7.1", "no")};
 
         if (stage == MAIL_AT_END_OF_DATA)
             expect(&p, ENVELOPE "DATA\r\nx\r\n.\r\nMAIL FROM:<>\r\nQUIT\r\n",
-                   GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n554 5.7.1 no\r\n250 2.1.0 Ok\r\n" BYE);
+                   GREET ENVELOPE_OK
+                   "354 End data with <CR><LF>.<CR><LF>\r\n554 5.7.1 no\r\n250 2.1.0 Ok\r\n" BYE);
         else
             expect(&p, ENVELOPE "DATA\r\nQUIT\r\n", wires[stage]);
     }
@@ -153,18 +168,32 @@ static void test_sink_failures(void **state)
            GREET "250 2.1.0 Ok\r\n550 5.1.1 not here\r\n554 5.5.1 Error: no valid recipients\r\n" BYE);
     expect(&data, ENVELOPE "DATA\r\nQUIT\r\n", GREET ENVELOPE_OK "421 4.0.0 busy\r\n");
     expect(&odd, ENVELOPE "DATA\r\n.\r\nQUIT\r\n",
-           GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n451 4.3.0 Error: queue file write error\r\n" BYE);
+           GREET ENVELOPE_OK
+           "354 End data with <CR><LF>.<CR><LF>\r\n451 4.3.0 Error: queue file write error\r\n" BYE);
 }
 
 static void test_limits(void **state)
 {
-    static const char *const size[] = {"message_size_limit", "10", "smtpd_forbid_unauth_pipelining", "no", NULL};
-    static const char *const rcpts[] = {"smtpd_recipient_limit", "1", "smtpd_forbid_unauth_pipelining", "no", NULL};
-    static const char *const errors[] = {"smtpd_hard_error_limit", "2", "smtpd_forbid_unauth_pipelining", "no", NULL};
-    static const char *const junk[] = {"smtpd_junk_command_limit", "1", "smtpd_hard_error_limit", "1",
-                                       "smtpd_forbid_unauth_pipelining", "no", NULL};
-    static const char *const lf[] = {"smtpd_forbid_bare_newline", "reject", "smtpd_forbid_unauth_pipelining", "no",
-                                     "mynetworks", "192.0.2.0/24", NULL};
+    static const char *const size[] = {"message_size_limit", "10", "smtpd_forbid_unauth_pipelining", "no",
+                                       NULL};
+    static const char *const rcpts[] = {"smtpd_recipient_limit", "1", "smtpd_forbid_unauth_pipelining", "no",
+                                        NULL};
+    static const char *const errors[] = {"smtpd_hard_error_limit", "2", "smtpd_forbid_unauth_pipelining",
+                                         "no", NULL};
+    static const char *const junk[] = {"smtpd_junk_command_limit",
+                                       "1",
+                                       "smtpd_hard_error_limit",
+                                       "1",
+                                       "smtpd_forbid_unauth_pipelining",
+                                       "no",
+                                       NULL};
+    static const char *const lf[] = {"smtpd_forbid_bare_newline",
+                                     "reject",
+                                     "smtpd_forbid_unauth_pipelining",
+                                     "no",
+                                     "mynetworks",
+                                     "192.0.2.0/24",
+                                     NULL};
     static const char *const soft[] = {"soft_bounce", "yes", "smtpd_forbid_unauth_pipelining", "no", NULL};
     struct peer p = {.settings = size};
     char line[4000];
@@ -173,21 +202,26 @@ static void test_limits(void **state)
            GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n" BYE);
     p = (struct peer){.settings = size};
     expect(&p, ENVELOPE "DATA\r\n123456789\r\n.\r\nQUIT\r\n",
-           GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n552 5.3.4 Error: message file too big\r\n" BYE);
+           GREET ENVELOPE_OK
+           "354 End data with <CR><LF>.<CR><LF>\r\n552 5.3.4 Error: message file too big\r\n" BYE);
     p = (struct peer){.settings = size};
     expect(&p, ENVELOPE "BDAT 11 LAST\r\n123456789\r\nQUIT\r\n",
            GREET ENVELOPE_OK "552 5.3.4 Chunk exceeds message size limit\r\n" BYE);
     p = (struct peer){.settings = rcpts};
-    expect(&p, ENVELOPE "RCPT TO:<e@f>\r\nQUIT\r\n", GREET ENVELOPE_OK "452 4.5.3 Error: too many recipients\r\n" BYE);
+    expect(&p, ENVELOPE "RCPT TO:<e@f>\r\nQUIT\r\n",
+           GREET ENVELOPE_OK "452 4.5.3 Error: too many recipients\r\n" BYE);
     p = (struct peer){.settings = errors};
-    expect(&p, "FOO\r\nBAR\r\nQUIT\r\n", GREET "500 5.5.2 Error: command not recognized\r\n500 5.5.2 Error: command not "
-           "recognized\r\n421 4.7.0 mail.example.com Error: too many errors\r\n");
+    expect(&p, "FOO\r\nBAR\r\nQUIT\r\n",
+           GREET "500 5.5.2 Error: command not recognized\r\n500 5.5.2 Error: command not "
+                 "recognized\r\n421 4.7.0 mail.example.com Error: too many errors\r\n");
     p = (struct peer){.settings = junk};
-    expect(&p, "NOOP\r\nNOOP\r\nNOOP\r\nQUIT\r\n", GREET "250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n421 4.7.0 "
-           "mail.example.com Error: too many errors\r\n");
+    expect(&p, "NOOP\r\nNOOP\r\nNOOP\r\nQUIT\r\n",
+           GREET "250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n421 4.7.0 "
+                 "mail.example.com Error: too many errors\r\n");
     p = (struct peer){.settings = lf};
-    expect(&p, ENVELOPE "DATA\r\na\nb\r\n.\r\nQUIT\r\n", GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n550 5.5.2 "
-           "mail.example.com Error: bare <LF> received\r\n" BYE);
+    expect(&p, ENVELOPE "DATA\r\na\nb\r\n.\r\nQUIT\r\n",
+           GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n550 5.5.2 "
+                             "mail.example.com Error: bare <LF> received\r\n" BYE);
     p = (struct peer){.settings = soft};
     expect(&p, "FOO\r\nQUIT\r\n", GREET "400 4.5.2 Error: command not recognized\r\n" BYE);
     p = (struct peer){0};
@@ -198,11 +232,13 @@ static void test_limits(void **state)
 
 static void test_nul_and_bad_utf8(void **state)
 {
-    static const char *const utf8[] = {"smtputf8_enable", "yes", "smtpd_forbid_unauth_pipelining", "no", NULL};
+    static const char *const utf8[] = {"smtputf8_enable", "yes", "smtpd_forbid_unauth_pipelining", "no",
+                                       NULL};
     struct peer p = {.settings = utf8, .input = BYTES("NOOP\0x\r\nNOOP \xff\r\nQUIT\r\n")};
 
     peer_run(&p);
-    assert_string_equal(buf_text(&p.wire), GREET "500 5.5.2 Error: bad syntax\r\n500 5.5.2 Error: bad UTF-8 syntax\r\n" BYE);
+    assert_string_equal(buf_text(&p.wire),
+                        GREET "500 5.5.2 Error: bad syntax\r\n500 5.5.2 Error: bad UTF-8 syntax\r\n" BYE);
     peer_deinit(&p);
 }
 
@@ -216,9 +252,10 @@ static void test_pipelining_is_enforced(void **state)
 
 static void test_xforward_names_the_original_client(void **state)
 {
-    static const char *const trusted[] = {"smtpd_authorized_xforward_hosts", "127.0.0.0/8", "smtpd_forbid_unauth_pipelining",
-                                          "no", NULL};
-    struct peer p = {.settings = trusted, .adds_received = true,
+    static const char *const trusted[] = {"smtpd_authorized_xforward_hosts", "127.0.0.0/8",
+                                          "smtpd_forbid_unauth_pipelining", "no", NULL};
+    struct peer p = {.settings = trusted,
+                     .adds_received = true,
                      .input = BYTES("EHLO f\r\nXFORWARD NAME=mx.test ADDR=192.0.2.1 HELO=h\r\n" ENVELOPE
                                     "XFORWARD NAME=x\r\nDATA\r\n\r\n.\r\nQUIT\r\n")};
 

@@ -18,7 +18,8 @@ static struct mail_reply or_yes(const struct mail_reply *r, int code)
     return r->code ? mail_reply_copy(r) : mail_reply_fixed(code, "2.0.0", "Ok");
 }
 
-static struct mail_reply begin(struct mail_sink *s, const struct mail_client *c, const struct mail_envelope *e)
+static struct mail_reply begin(struct mail_sink *s, const struct mail_client *c,
+                               const struct mail_envelope *e)
 {
     struct peer *p = peer_of(s);
 
@@ -64,7 +65,8 @@ static void abort_sink(struct mail_sink *s)
     p->open--;
 }
 
-static const struct mail_sink_ops sink_ops = {"peer", begin, recipient, content_begin, content, commit, abort_sink};
+static const struct mail_sink_ops sink_ops = {"peer",  begin,  recipient, content_begin,
+                                              content, commit, abort_sink};
 
 static struct mail_sink *sink_new(void *arg, void *ctx)
 {
@@ -95,7 +97,8 @@ static struct mail_verdict hook_begin(struct mail_hook *h, const struct mail_vie
     return verdict(((struct peer_hook *)h)->peer, MAIL_AT_CONNECT);
 }
 
-static struct mail_verdict hook_ask(struct mail_hook *h, void *state, enum mail_stage stage, const struct mail_view *view)
+static struct mail_verdict hook_ask(struct mail_hook *h, void *state, enum mail_stage stage,
+                                    const struct mail_view *view)
 {
     return verdict(((struct peer_hook *)h)->peer, stage);
 }
@@ -116,10 +119,19 @@ static co_fn void talk(void *arg)
     struct conf *conf = conf_read(ctx, NULL, &(struct conf_faults){.ctx = ctx});
     struct peer_hook hook = {{&hook_ops}, p};
     struct mail_hook *hooks[] = {&hook.hook};
-    struct smtpd_profile profile = {.name = "test", .hooks = hooks, .hook_count = 1, .sink = sink_new, .sink_arg = p,
+    struct smtpd_profile profile = {.name = "test",
+                                    .hooks = hooks,
+                                    .hook_count = 1,
+                                    .sink = sink_new,
+                                    .sink_arg = p,
                                     .adds_received = p->adds_received};
-    struct mail_client client = {.name = "localhost", .reverse_name = "localhost", .addr = p->addr ? p->addr : "127.0.0.1",
-                                 .port = "4711", .family = AF_INET, .server_addr = "127.0.0.1", .server_port = "25"};
+    struct mail_client client = {.name = "localhost",
+                                 .reverse_name = "localhost",
+                                 .addr = p->addr ? p->addr : "127.0.0.1",
+                                 .port = "4711",
+                                 .family = AF_INET,
+                                 .server_addr = "127.0.0.1",
+                                 .server_port = "25"};
     struct io_stream *stream = io_memory_new(ctx, p->input, p->step);
     struct smtpd_conf *bound;
     struct error *e;

@@ -13,18 +13,18 @@ struct peer_sink {
 /* What one session is run with, and what came of it. */
 struct peer {
     /* in */
-    const char *const *settings;        /* "name", "value", ..., NULL */
+    const char *const *settings; /* "name", "value", ..., NULL */
     struct bytes input;
     size_t step;
     bool adds_received;
-    enum mail_stage reject_at;          /* with reject.code != 0 */
+    enum mail_stage reject_at; /* with reject.code != 0 */
     struct mail_reply reject;
-    struct mail_reply begin, recipient, content_begin, commit;  /* code 0: yes */
+    struct mail_reply begin, recipient, content_begin, commit; /* code 0: yes */
     const char *addr;
     /* out */
-    struct buf wire;                    /* what the client got */
-    struct buf content;                 /* of the last committed message */
-    struct buf calls;                   /* "begin rcpt data commit " ... */
+    struct buf wire;    /* what the client got */
+    struct buf content; /* of the last committed message */
+    struct buf calls;   /* "begin rcpt data commit " ... */
     size_t committed, aborted, open, hooks_open;
 };
 

@@ -15,8 +15,8 @@ static int destroy(struct smtpd_tx *tx)
     return 0;
 }
 
-/* The id that an upstream server of ours gave it, as long as no message has it; else the one that was logged already,
- * or a new one. */
+/* The id that an upstream server of ours gave it, as long as no message has it; else the one that was logged
+ * already, or a new one. */
 static void choose_id(struct smtpd_session *s, char id[MAIL_ID_SIZE])
 {
     const char *ident = s->has_forward ? s->forward.ident : NULL;
@@ -58,8 +58,8 @@ static void log_client(struct smtpd_session *s)
 }
 
 /*
- * A failure stands for the whole transaction: with a dead filter, many recipients must not mean as many attempts to
- * reach it, and a later success must not leave the first recipient behind.
+ * A failure stands for the whole transaction: with a dead filter, many recipients must not mean as many
+ * attempts to reach it, and a later success must not leave the first recipient behind.
  */
 co_fn struct mail_reply smtpd_tx_open_sink(struct smtpd_session *s)
 {
