@@ -18,7 +18,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-
 #ifdef HAVE_DB
 #include <db.h>
 
