@@ -737,6 +737,8 @@ static const struct conf_param params[] = {
      "Before-queue content filter, [inet:][host:]port or unix:path, asked before the client is answered."},
     {"smtpd_proxy_options", CONF_TEXT, CONF_IN_FORCE, 0, "", 0, 0,
      "Options of the proxy; speed_adjust receives the whole message before a filter connection is opened."},
+    {"smtpd_proxy_pipelining", CONF_BOOL, CONF_IN_FORCE, 0, "no", 0, 0,
+     "Sallyport's: whether commands go in groups to a filter that announces PIPELINING (RFC 2920)."},
     {"smtpd_proxy_timeout", CONF_TIME, CONF_IN_FORCE, 's', "100s", 1, 0,
      "Limit for connecting to the content filter and for each read or write with it."},
     {"smtpd_recipient_limit", CONF_INT, CONF_IN_FORCE, 0, "1000", 1, 0,

@@ -1,6 +1,6 @@
 """A content filter that refuses, stalls, closes, answers rubbish or never reads, at each phase: the client gets one
 "451 4.3.0 Error: queue file write error" within the deadline, and nothing else of it; the session goes on, and the next
-message passes. Both ways of proxying: streaming, and smtpd_proxy_options=speed_adjust."""
+message passes. Each way of proxying: streaming, and smtpd_proxy_options=speed_adjust; and both with commands in groups."""
 
 import time
 
@@ -20,6 +20,13 @@ FAULTS = {
     "one-hundred": "100 2.0.0 wait", "endless": b"250-" + b"x" * 100000, "lines": b"250-x\r\n" * 20000,
     "empty-lines": b"\r\n\r\n\r\n", "wrong-success": "354 2.0.0 eh",
 }
+MODES = {
+    "stream": [],
+    "speed_adjust": ["smtpd_proxy_options=speed_adjust"],
+    "pipelined": ["smtpd_proxy_pipelining=yes"],
+    "pipelined_speed_adjust": ["smtpd_proxy_pipelining=yes", "smtpd_proxy_options=speed_adjust"],
+}
+MODES_OF = {"ours": MODES, "postfix": ["stream", "speed_adjust"]}
 PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "dot"]
 # Postfix tells the client what a filter says even where that is no SMTP reply; ours must not.
 ONLY_OURS = {"garbage", "no-code", "one-hundred", "endless", "lines", "empty-lines"}
@@ -46,11 +53,9 @@ class Front:
         self.dead = free_port()
         self.ports = {}
         services = ""
-        for mode in ("stream", "speed_adjust"):
+        for mode in MODES_OF[kind]:
             for target in (self.fake.port, self.dead):
-                options = [f"smtpd_proxy_filter=127.0.0.1:{target}", f"smtpd_proxy_timeout={TIMEOUT}s"]
-                if mode == "speed_adjust":
-                    options.append("smtpd_proxy_options=speed_adjust")
+                options = [f"smtpd_proxy_filter=127.0.0.1:{target}", f"smtpd_proxy_timeout={TIMEOUT}s", *MODES[mode]]
                 self.ports[mode, target] = free_port()
                 services += smtpd(f"127.0.0.1:{self.ports[mode, target]}", *options)
         self.server = KINDS[kind](services, "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n")
@@ -73,9 +78,11 @@ def front(request):
         f.fake.stop()
 
 
-@pytest.mark.parametrize("mode", ["stream", "speed_adjust"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("phase,fault", list(cases()), ids=lambda v: v)
 def test_fault(front, mode, phase, fault):
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix sends no groups")
     if front.server.kind == "postfix" and fault in ONLY_OURS:
         pytest.skip("Postfix passes it on to the client")
     what = {"refused": None, "wrong-code": "250 2.0.0 eh", "deaf": DEAF}.get(fault, FAULTS.get(fault))
@@ -99,8 +106,10 @@ def test_fault(front, mode, phase, fault):
         client.wants("QUIT", 221)
 
 
-@pytest.mark.parametrize("mode", ["stream", "speed_adjust"])
+@pytest.mark.parametrize("mode", MODES)
 def test_client_that_leaves_gives_the_filter_no_dot(front, mode):
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix sends no groups")
     front.fake.script = dict(ACCEPT)
     before = len(front.fake.messages())
     with Client(front.port(mode, "")) as client:
@@ -128,3 +137,33 @@ def test_log_names_what_happened(front):
     with Client(front.port("stream", "")) as client:
         assert str(client.submit(b"Subject: x\r\n\r\nx\r\n")) == TROUBLE
     front.server.wait_log(rf"warning: timeout talking to proxy 127\.0\.0\.1:{front.fake.port}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_recipient_gets_its_answer(front, mode):
+    """One refused, one taken; and a refused MAIL is the answer to every recipient. Whole messages have one answer."""
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix sends no groups")
+    front.fake.script = {**ACCEPT, "mail": "550 5.7.1 not you"}
+    with Client(front.port(mode, "")) as client:
+        client.hello()
+        client.wants("MAIL FROM:<a@example.org>", 250)
+        if "speed_adjust" in mode:
+            client.wants("RCPT TO:<user@way.test>", 250)
+            client.wants("DATA", 354)
+            client.send(b"x: y\r\n\r\n.\r\n")
+            assert str(client.reply()) == "550 5.7.1 not you"
+        else:
+            for _ in range(3):
+                assert str(client.wants("RCPT TO:<user@way.test>", 550)) == "550 5.7.1 not you"
+        client.wants("QUIT", 221)
+    front.fake.script = dict(ACCEPT)
+    with Client(front.port(mode, "")) as client:
+        client.hello()
+        client.wants("MAIL FROM:<a@example.org>", 250)
+        for _ in range(100):        # more than one group
+            client.wants("RCPT TO:<user@way.test>", 250)
+        client.wants("DATA", 354)
+        client.send(b"x: y\r\n\r\n.\r\n")
+        assert client.reply().code == 250
+        client.wants("QUIT", 221)

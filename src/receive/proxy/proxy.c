@@ -36,6 +36,7 @@ struct error *proxy_open(const void *ctx, const struct conf *conf, const char *e
     p->ehlo = mem_strdup(p, conf_text(conf, "smtpd_proxy_ehlo"));
     p->timeout_ms = conf_time_ms(conf, "smtpd_proxy_timeout");
     p->is_whole = is_whole;
+    p->pipelines = conf_bool(conf, "smtpd_proxy_pipelining");
     p->spool.dir = mem_printf(p, "%s/incoming", conf_text(conf, "queue_directory"));
     p->spool.memory_limit = conf_size(conf, "smtpd_spool_memory_limit");
     *proxy_r = p;
@@ -146,20 +147,14 @@ static co_fn void whole_content(struct mail_sink *sink, struct bytes piece)
         spool_trouble(s, &e);
 }
 
-/* The first reply that is not as wanted ends the replay, and is the reply for the whole message. */
 static co_fn struct mail_reply replay_envelope(struct sink *s)
 {
-    const struct mail_envelope *e = s->talk.envelope;
     struct mail_reply r = proxy_talk_open(&s->talk);
 
-    for (size_t i = 0; i < e->rcpt_count && mail_reply_is_ok(&r); i++) {
-        mail_reply_deinit(&r);
-        r = proxy_talk_rcpt(&s->talk, e->rcpts[i]);
-    }
     if (!mail_reply_is_ok(&r))
         return r;
     mail_reply_deinit(&r);
-    return proxy_talk_data(&s->talk);
+    return proxy_talk_rcpts_and_data(&s->talk);
 }
 
 static co_fn bool replay_content(struct sink *s)
@@ -207,7 +202,7 @@ static const struct mail_sink_ops whole_ops = {
 
 static int destroy(struct sink *s)
 {
-    smtp_client_close(&s->talk.server);
+    proxy_talk_deinit(&s->talk);
     return 0;
 }
 

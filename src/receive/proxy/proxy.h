@@ -3,9 +3,9 @@
  * filter the server is the content filter; in the filter it is the after-filter server.
  *
  * MAIL and RCPT go out as the client typed them; EHLO, XFORWARD, DATA and QUIT are ours. Nothing is
- * pipelined: a filter need not know how. As a message comes in it is streamed (default), or it is received
- * whole first and replayed at the LAN's speed (smtpd_proxy_options = speed_adjust), so that a slow client
- * costs no filter session.
+ * pipelined, since a filter need not know how, unless smtpd_proxy_pipelining says that this one does. As a
+ * message comes in it is streamed (default), or it is received whole first and replayed at the LAN's speed
+ * (smtpd_proxy_options = speed_adjust), so that a slow client costs no filter session.
  *
  * 4xx and 5xx of the server are the client's, verbatim; any other trouble (refused, silent, rubbish) is
  * "451 4.3.0 Error: queue file write error" to the client, and a line in the log that names endpoint, phase,
