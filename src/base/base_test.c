@@ -55,6 +55,30 @@ static void test_bytes_to_u64(void **state)
     }
 }
 
+static void test_utf8(void **state)
+{
+    static const struct {
+        const char *text;
+        bool good;
+    } cases[] = {
+        {"", true},
+        {"plain", true},
+        {"gr\xc3\xbc\xc3\x9f", true},
+        {"\xe2\x82\xac", true},
+        {"\xf0\x9f\x93\xa7", true},
+        {"\xc3", false},
+        {"\xc0\xaf", false},
+        {"\xe0\x80\xaf", false},
+        {"\xed\xa0\x80", false},
+        {"\xf4\x90\x80\x80", false},
+        {"\xf5\x80\x80\x80", false},
+        {"\x80", false},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(bytes_is_utf8(bytes_of(cases[i].text)), cases[i].good);
+}
+
 static void test_buf_grows_and_stays_terminated(void **state)
 {
     struct buf b = {0};
@@ -128,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_cut_and_word),
         cmocka_unit_test(test_bytes_to_u64),
+        cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_buf_grows_and_stays_terminated),
         cmocka_unit_test(test_error_context_is_prepended),
         cmocka_unit_test(test_log_masks_what_could_start_a_line),

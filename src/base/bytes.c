@@ -127,6 +127,39 @@ bool bytes_to_u64(struct bytes b, uint64_t max, uint64_t *out_r)
     return true;
 }
 
+size_t bytes_utf8_length(struct bytes b)
+{
+    const unsigned char *p = (const unsigned char *)b.p;
+    size_t need;
+
+    if (b.n == 0)
+        return 0;
+    if (p[0] < 128)
+        return 1;
+    need = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    if (need > b.n)
+        return 0;
+    for (size_t i = 1; i < need; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f)) /* overlong forms, surrogates, beyond U+10FFFF */
+        return 0;
+    return need;
+}
+
+bool bytes_is_utf8(struct bytes b)
+{
+    while (b.n > 0) {
+        size_t length = bytes_utf8_length(b);
+
+        if (length == 0)
+            return false;
+        b = bytes_skip(b, length);
+    }
+    return true;
+}
+
 char *bytes_dup(const void *ctx, struct bytes b)
 {
     char *copy = mem_bytes(ctx, b.n + 1);

@@ -54,6 +54,10 @@ struct bytes bytes_word(struct bytes *rest, const char *blanks);
 /* Only decimal digits, at least one, at most `max`: true and *out_r set; else false. */
 bool bytes_to_u64(struct bytes b, uint64_t max, uint64_t *out_r);
 
+/* Length of the UTF-8 sequence that the text begins with (RFC 3629; 1 for ASCII); 0 when it is none. */
+size_t bytes_utf8_length(struct bytes b);
+bool bytes_is_utf8(struct bytes b);
+
 /* A NUL-terminated copy owned by ctx. A NUL inside the text stays, and ends the C string early. */
 char *bytes_dup(const void *ctx, struct bytes b);
 /* The same in lower case (ASCII). */

@@ -106,32 +106,16 @@ void log_capture(void (*take)(const char *line, void *arg), void *arg)
     the_log.take_arg = arg;
 }
 
-/* Length of the valid UTF-8 sequence at p (at most n bytes), 0 when there is none. RFC 3629. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    size_t need = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-
-    if (need == 0 || need > n)
-        return 0;
-    for (size_t i = 1; i < need; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-        (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return need;
-}
-
 /* C1 controls (U+0080 to U+009F) are valid UTF-8, and terminals obey them. */
 static void mask_controls(char *text, size_t n)
 {
     unsigned char *p = (unsigned char *)text;
 
     for (size_t i = 0; i < n;) {
-        size_t length = p[i] < 128 ? 1 : utf8_length(p + i, n - i);
+        size_t length = bytes_utf8_length(bytes(text + i, n - i));
+        bool is_c1 = length == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
 
-        if (length == 0 || (length == 1 && !ascii_is_print(p[i])) ||
-            (p[i] == 0xc2 && length == 2 && p[i + 1] < 0xa0)) {
+        if (length == 0 || is_c1 || (length == 1 && !ascii_is_print(p[i]))) {
             length = length ? length : 1;
             memset(p + i, '?', length);
         }

@@ -173,22 +173,6 @@ static enum smtpd_verb verb_of(struct bytes word)
     return SMTPD_UNKNOWN;
 }
 
-static bool is_utf8_or_ascii(struct bytes text)
-{
-    for (size_t i = 0; i < text.n;) {
-        unsigned char c = (unsigned char)text.p[i];
-        size_t more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
-
-        if (more >= text.n - i)
-            return false;
-        for (size_t k = 1; k <= more; k++)
-            if (((unsigned char)text.p[i + k] & 0xc0) != 0x80)
-                return false;
-        i += more + 1;
-    }
-    return true;
-}
-
 /* smtpd_forbidden_commands: not SMTP at all (HTTP, say). Only asked about verbs that we do not know. */
 static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const struct smtp_line *line)
 {
@@ -232,7 +216,7 @@ static co_fn struct mail_reply run_command(struct smtpd_session *s, const struct
 
     if (line->verb.n == 0 || bytes_chr(line->whole, '\0') != SIZE_MAX)
         return mail_reply_fixed(500, "5.5.2", "Error: bad syntax");
-    if ((s->conf->features & SMTP_SMTPUTF8) && !is_utf8_or_ascii(line->whole))
+    if ((s->conf->features & SMTP_SMTPUTF8) && !bytes_is_utf8(line->whole))
         return mail_reply_fixed(500, "5.5.2", "Error: bad UTF-8 syntax");
     if (s->verb == SMTPD_UNKNOWN)
         return unknown_command(s, line);
