@@ -143,8 +143,8 @@ static bool write_large(struct queue_job *job)
     return write_parts(job, parts, 3, QUEUE_HEADER_SIZE + job->written) && write_parts(job, &header, 1, 0);
 }
 
-/* Complete, for whoever finds it. All messages of a batch come so far before the first is synced: their inodes
- * share a block of the disk, which then is written once. */
+/* Complete, for whoever finds it. All messages of a batch come so far before the first is synced: their
+ * inodes share a block of the disk, which then is written once. */
 static void complete(struct queue_job *job)
 {
     bool is_written = job->is_large ? write_large(job) : write_small(job);
