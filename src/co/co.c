@@ -352,11 +352,6 @@ const char *co_name(const struct co *co)
     return co ? co->name : "main";
 }
 
-void co_rename(const char *name)
-{
-    snprintf(the.running->name, sizeof(the.running->name), "%s", name);
-}
-
 size_t co_count(void)
 {
     return the.count;

@@ -1,5 +1,5 @@
 /*
- * Coroutines on one libuv loop: a conversation written as a straight story on its own stack.
+ * Coroutines on one event loop: a conversation written as a straight story on its own stack.
  *
  * A coroutine runs until it waits (co_park and all that is built on it) or returns; no other coroutine of the
  * process runs meanwhile, so plain data needs no lock. Every wait has an absolute deadline (clock_ms()) given
@@ -45,8 +45,7 @@ void co_deinit(void);
 struct co *co_spawn(void (*fn)(void *arg), void *arg, const char *name);
 struct co *co_self(void); /* NULL outside coroutines */
 const char *co_name(const struct co *co);
-void co_rename(const char *name); /* the running coroutine */
-size_t co_count(void);            /* coroutines alive */
+size_t co_count(void); /* coroutines alive */
 
 /* Waits until co_wake(), the deadline, or cancellation. A wake that came before is not lost: it is kept,
  * once. */

@@ -111,11 +111,6 @@ const char *conf_raw(const struct conf *c, const char *name)
     return p ? p->value : NULL;
 }
 
-const char *conf_dir(const struct conf *c)
-{
-    return c->dir;
-}
-
 /* The expanded text of a name that has a value or a default, remembered. */
 static const char *expanded(const struct conf *c, const char *name, const struct conf_param *p,
                             const char *raw)

@@ -92,7 +92,6 @@ long conf_int_for(const struct conf *c, const char *prefix, const char *suffix, 
 uint64_t conf_time_ms_for(const struct conf *c, const char *prefix, const char *suffix, const char *fallback);
 /* Any text with $name in it. Unknown names are empty; a malformed text is an error. Owned by ctx. */
 struct error *conf_expand(const void *ctx, const struct conf *c, const char *text, char **out_r);
-const char *conf_dir(const struct conf *c); /* config_directory, "" for the defaults alone */
 
 /* The next item of a list separated by blanks and commas, with {...} kept together (braces removed); NULL at
  * the end. Owned by ctx. Postfix's mystrtok with CHARS_BRACE. */
