@@ -3,10 +3,12 @@
 #include "bytes.h"
 #include "clock.h"
 #include "error.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -95,6 +97,54 @@ static void test_buf_grows_and_stays_terminated(void **state)
     assert_string_equal(buf_text(&b), "");
 }
 
+/* The same text and length as the C library's, whole and cut off at every place. */
+#define SAME(...)                                                                                            \
+    do {                                                                                                     \
+        char expected[128], got[128];                                                                        \
+        int n = snprintf(expected, sizeof(expected), __VA_ARGS__);                                           \
+                                                                                                             \
+        assert_int_equal(format_print(got, sizeof(got), __VA_ARGS__), n);                                    \
+        assert_string_equal(got, expected);                                                                  \
+        for (size_t room = 1; room <= (size_t)n; room++) {                                                   \
+            memset(got, '#', sizeof(got));                                                                   \
+            assert_int_equal(format_print(got, room, __VA_ARGS__), n);                                       \
+            assert_memory_equal(got, expected, room - 1);                                                    \
+            assert_int_equal(got[room - 1], '\0');                                                           \
+            assert_int_equal(got[room], '#');                                                                \
+        }                                                                                                    \
+    } while (0)
+
+static void test_format_is_the_c_librarys(void **state)
+{
+    SAME("nothing to convert");
+    SAME("%s[%s]: 100%%", "mx.example", "192.0.2.1");
+    SAME("%.*s|%.*s|%.*s", 3, "abcdef", 9, "abc", 0, "abc");
+    SAME("%d %d %d %u", 0, INT_MAX, INT_MIN, UINT_MAX);
+    SAME("%ld %ld %lu", LONG_MAX, LONG_MIN, ULONG_MAX);
+    SAME("%lld %lld %llu", LLONG_MAX, LLONG_MIN, ULLONG_MAX);
+    SAME("%zu %zd", (size_t)-1, (ssize_t)-7);
+    SAME("%c%c", 'a', 'b');
+    SAME("%02d:%02d %04d %03d %05X %08x %016llx %015llu", 3, 12, 12345, -7, 0xBEu, 0xbeefu, 0xdeadbeefULL,
+         42ULL);
+    /* the C library's part */
+    SAME("%5s|%-5s|%.2s|%5d|%+d|%#x|%.3f", "ab", "cd", "xyz", 42, 7, 255u, 1.5);
+    SAME("%s then %8u then %s", "before", 9u, "after");
+    assert_int_equal(format_print(NULL, 0, "%s", "counted"), 7);
+}
+
+static void test_printed_text_of_any_length(void **state)
+{
+    for (int n = 250; n < 262; n++) {
+        char *text = mem_printf(NULL, "%0*d", n, 7), *again = mem_printf(NULL, "<%s>", text);
+
+        assert_int_equal(strlen(text), n);
+        assert_int_equal(strlen(again), n + 2);
+        assert_memory_equal(again + 1, text, (size_t)n);
+        talloc_free(text);
+        talloc_free(again);
+    }
+}
+
 static void test_error_context_is_prepended(void **state)
 {
     struct error *e = error_prepend(error_errno(ENOSPC, "write"), "queue file %s", "X");
@@ -154,6 +204,8 @@ int main(void)
         cmocka_unit_test(test_bytes_to_u64),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_buf_grows_and_stays_terminated),
+        cmocka_unit_test(test_format_is_the_c_librarys),
+        cmocka_unit_test(test_printed_text_of_any_length),
         cmocka_unit_test(test_error_context_is_prepended),
         cmocka_unit_test(test_log_masks_what_could_start_a_line),
         cmocka_unit_test(test_mail_date),

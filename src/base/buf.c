@@ -1,10 +1,10 @@
 /* A growing run of bytes. See buf.h. */
 #include "buf.h"
 
+#include "format.h"
 #include "mem.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 void buf_reserve(struct buf *b, size_t more)
@@ -46,11 +46,11 @@ void buf_addf(struct buf *b, const char *fmt, ...)
     va_start(args, fmt);
     va_copy(again, args);
     buf_reserve(b, 0);
-    n = vsnprintf(b->p + b->n, b->room - b->n, fmt, args);
+    n = format_text(b->p + b->n, b->room - b->n, fmt, args);
     assert(n >= 0);
     if ((size_t)n >= b->room - b->n) {
         buf_reserve(b, (size_t)n);
-        vsnprintf(b->p + b->n, b->room - b->n, fmt, again);
+        format_text(b->p + b->n, b->room - b->n, fmt, again);
     }
     b->n += (size_t)n;
     va_end(again);

@@ -1,7 +1,7 @@
 /* The two clocks. See clock.h. */
 #include "clock.h"
+#include "format.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 static uint64_t skipped_ms;
@@ -42,9 +42,9 @@ const char *clock_mail_date(time_t when)
         return text;
     localtime_r(&when, &tm);
     offset = labs(tm.tm_gmtoff) / 60;
-    snprintf(text, sizeof(text), "%s, %02d %s %04d %02d:%02d:%02d %c%02ld%02ld (%.10s)", days[tm.tm_wday],
-             tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec,
-             tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60, tm.tm_zone ? tm.tm_zone : "");
+    format_print(text, sizeof(text), "%s, %02d %s %04d %02d:%02d:%02d %c%02ld%02ld (%.10s)", days[tm.tm_wday],
+                 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                 tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60, tm.tm_zone ? tm.tm_zone : "");
     last = when;
     return text;
 }

@@ -3,6 +3,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "format.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -90,7 +91,7 @@ struct error *log_reopen(void)
 
 void log_set_tag(const char *tag)
 {
-    snprintf(the_log.tag, sizeof(the_log.tag), "%s", tag);
+    format_print(the_log.tag, sizeof(the_log.tag), "%s", tag);
     if (the_log.place == LOG_TO_SYSLOG)
         openlog(the_log.tag, LOG_PID | LOG_NDELAY, the_log.facility);
 }
@@ -134,8 +135,8 @@ static const char *stamp(void)
         static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
         localtime_r(&now, &tm);
-        snprintf(text, sizeof(text), "%.3s %2d %02d:%02d:%02d", months + tm.tm_mon * 3, tm.tm_mday,
-                 tm.tm_hour, tm.tm_min, tm.tm_sec);
+        format_print(text, sizeof(text), "%.3s %2d %02d:%02d:%02d", months + tm.tm_mon * 3, tm.tm_mday,
+                     tm.tm_hour, tm.tm_min, tm.tm_sec);
         last = now;
     }
     return text;
@@ -200,8 +201,8 @@ static void put(int level, const char *prefix, const char *fmt, va_list args)
 static void put(int level, const char *prefix, const char *fmt, va_list args)
 {
     static char line[LINE_LIMIT];
-    size_t n = (size_t)snprintf(line, sizeof(line), "%s", prefix);
-    int more = vsnprintf(line + n, sizeof(line) - n, fmt, args);
+    size_t n = (size_t)format_print(line, sizeof(line), "%s", prefix);
+    int more = format_text(line + n, sizeof(line) - n, fmt, args);
 
     n = more < 0 ? n : n + (size_t)more;
     if (n >= sizeof(line))

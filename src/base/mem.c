@@ -1,8 +1,13 @@
 /* Memory that is there or ends the process. See mem.h. */
 #include "mem.h"
 
+#include "format.h"
+
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+enum { SMALL_TEXT = 256 };
 
 static _Noreturn void out_of_memory(void)
 {
@@ -53,7 +58,21 @@ char *mem_strdup(const void *ctx, const char *text)
 
 char *mem_vprintf(const void *ctx, const char *fmt, va_list args)
 {
-    return need(talloc_vasprintf(ctx, fmt, args));
+    char small[SMALL_TEXT], *text;
+    va_list again;
+    int n;
+
+    va_copy(again, args);
+    n = format_text(small, sizeof(small), fmt, args);
+    if (n < 0)
+        out_of_memory();
+    text = mem_bytes(ctx, (size_t)n + 1);
+    if (n < SMALL_TEXT)
+        memcpy(text, small, (size_t)n + 1);
+    else
+        format_text(text, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return text;
 }
 
 char *mem_printf(const void *ctx, const char *fmt, ...)

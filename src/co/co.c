@@ -12,11 +12,11 @@
 #include "co_fd.h"
 #include "co_loop.h"
 #include "co_stack.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -197,7 +197,7 @@ static void open_loop(unsigned threads)
     struct epoll_event nested = {.events = EPOLLIN};
     char number[16];
 
-    snprintf(number, sizeof(number), "%u", threads);
+    format_print(number, sizeof(number), "%u", threads);
     setenv("UV_THREADPOOL_SIZE", number, 1);
     memset(&the, 0, sizeof(the));
     the.loop = mem_malloc(sizeof(*the.loop));
@@ -335,7 +335,7 @@ struct co *co_spawn(void (*fn)(void *arg), void *arg, const char *name)
     co->label = NULL;
     co->shields = 0;
     co->is_woken = co->is_cancelled = false;
-    snprintf(co->name, sizeof(co->name), "%s", name);
+    format_print(co->name, sizeof(co->name), "%s", name);
     DL_APPEND2(the.all, co, all_prev, all_next);
     the.count++;
     make_ready(co);

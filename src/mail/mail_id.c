@@ -2,8 +2,7 @@
 #include "mail.h"
 
 #include "clock.h"
-
-#include <stdio.h>
+#include "format.h"
 
 /* Postfix's alphabet for long queue ids: no vowels, so no words. */
 static const char digits52[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
@@ -45,8 +44,8 @@ void mail_id_new(char id[MAIL_ID_SIZE])
         now = last_us + 1;
     last_us = now;
     if (!use_long) {
-        snprintf(id, MAIL_ID_SIZE, "%05X%08X%02X", (unsigned)(now % 1000000), (unsigned)(now / 1000000),
-                 own_worker);
+        format_print(id, MAIL_ID_SIZE, "%05X%08X%02X", (unsigned)(now % 1000000), (unsigned)(now / 1000000),
+                     own_worker);
         return;
     }
     n = put_number(id, now / 1000000, 52, 6);

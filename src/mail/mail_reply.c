@@ -2,16 +2,16 @@
 #include "mail.h"
 
 #include "buf.h"
+#include "format.h"
 #include "mem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 struct mail_reply mail_reply_fixed(int code, const char *dsn, const char *text)
 {
     struct mail_reply r = {.code = code, .text = text};
 
-    snprintf(r.dsn, sizeof(r.dsn), "%s", dsn);
+    format_print(r.dsn, sizeof(r.dsn), "%s", dsn);
     return r;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "access_own.h"
 #include "buf.h"
+#include "format.h"
 #include "log.h"
 #include "mail_address.h"
 #include "mem.h"
@@ -95,7 +96,7 @@ static enum access_end answer(struct access_run *r, int code, const char *dsn, c
     char *shown;
 
     clean(text);
-    snprintf(fixed, sizeof(fixed), "%s", dsn);
+    format_print(fixed, sizeof(fixed), "%s", dsn);
     fixed[0] = (char)('0' + code / 100 % 10);
     reply = good_reply(code, fixed, text);
     if (r->warning > 0) {
@@ -146,7 +147,7 @@ static enum access_end defer_if(struct access_run *r, struct access_deferral *d,
         return answer(r, CODE_DEFER, dsn, text);
     if (!d->is_active) {
         d->is_active = true;
-        snprintf(d->dsn, sizeof(d->dsn), "%s", dsn);
+        format_print(d->dsn, sizeof(d->dsn), "%s", dsn);
         d->dsn[0] = '4';
         d->text = mem_strdup(r->view->ctx, text);
     }
@@ -220,13 +221,13 @@ void access_dsn_fix(const char *dsn, const char *class_name, char out[12])
                                                                        : NULL;
     bool is_digit = ascii_is_digit(dsn[4]) && dsn[5] == '\0';
 
-    snprintf(out, 12, "%s", dsn);
+    format_print(out, 12, "%s", dsn);
     if (strncmp(dsn + 1, ".1.", 3) != 0)
         return;
     if (details == NULL)
-        snprintf(out, 12, "%c.0.0", dsn[0]);
+        format_print(out, 12, "%c.0.0", dsn[0]);
     else
-        snprintf(out, 12, "%c.1.%c", dsn[0], is_digit ? details[dsn[4] - '0'] : '0');
+        format_print(out, 12, "%c.1.%c", dsn[0], is_digit ? details[dsn[4] - '0'] : '0');
     if (strcmp(out, dsn) != 0)
         log_info("mapping DSN status %s into %s status %s", dsn, class_name, out);
 }

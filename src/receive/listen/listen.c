@@ -8,12 +8,12 @@
 #include "listen.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -156,8 +156,8 @@ static void start_session(struct listen *l, int fd, const struct io_address *pee
     if (getsockname(fd, (struct sockaddr *)&s->server.sa, &s->server.length) != 0)
         s->server = (struct io_address){0};
     s->stream = io_stream_new(s, fd);
-    snprintf(name, sizeof(name), "%s %s:%u", l->conf.name, io_address_host(peer, host),
-             io_address_port(peer));
+    format_print(name, sizeof(name), "%s %s:%u", l->conf.name, io_address_host(peer, host),
+                 io_address_port(peer));
     DL_APPEND(l->sessions, s);
     l->session_count++;
     s->co = co_spawn(run_session, s, name);

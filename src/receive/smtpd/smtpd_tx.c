@@ -2,10 +2,9 @@
 #include "smtpd_session.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
-
-#include <stdio.h>
 
 static int destroy(struct smtpd_tx *tx)
 {
@@ -23,9 +22,9 @@ static void choose_id(struct smtpd_session *s, char id[MAIL_ID_SIZE])
 
     if (ident != NULL && mail_id_is_valid(bytes_of(ident)) &&
         (s->profile->id_is_free == NULL || s->profile->id_is_free(s->profile->id_arg, ident)))
-        snprintf(id, MAIL_ID_SIZE, "%s", ident);
+        format_print(id, MAIL_ID_SIZE, "%s", ident);
     else
-        snprintf(id, MAIL_ID_SIZE, "%s", smtpd_log_id(s));
+        format_print(id, MAIL_ID_SIZE, "%s", smtpd_log_id(s));
     s->next_id[0] = '\0';
 }
 
