@@ -6,10 +6,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+static unsigned events_of(const struct co_fd *w)
+{
+    if (w->is_shared)
+        return EPOLLIN | EPOLLEXCLUSIVE;
+    return EPOLLIN | EPOLLRDHUP | EPOLLET | (w->watches_write ? EPOLLOUT : 0);
+}
+
 static void control(struct co_fd *w, int operation)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (w->watches_write ? EPOLLOUT : 0),
-                                .data.ptr = w};
+    struct epoll_event event = {.events = events_of(w), .data.ptr = w};
 
     if (epoll_ctl(co_epoll(), operation, w->fd, &event) != 0)
         log_panic("cannot watch descriptor %d: %s", w->fd, strerror(errno));
@@ -18,6 +24,12 @@ static void control(struct co_fd *w, int operation)
 void co_fd_open(struct co_fd *w, int fd, bool write)
 {
     *w = (struct co_fd){.fd = fd, .is_open = true, .watches_write = write};
+    control(w, EPOLL_CTL_ADD);
+}
+
+void co_fd_open_shared(struct co_fd *w, int fd)
+{
+    *w = (struct co_fd){.fd = fd, .is_open = true, .is_shared = true};
     control(w, EPOLL_CTL_ADD);
 }
 

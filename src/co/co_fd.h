@@ -19,6 +19,7 @@ struct co_fd {
     struct co *reader;
     struct co *writer;
     bool is_open;
+    bool is_shared;     /* a listener of several processes */
     bool watches_write; /* asked for only when a write had to wait */
     bool can_read;      /* unread bytes, or the end, may be there */
     bool can_write;
@@ -29,6 +30,10 @@ struct co_fd {
 
 /* `write`: the first wait will be for CO_WRITABLE (a connection under way). */
 void co_fd_open(struct co_fd *w, int fd, bool write);
+/* A listening socket that several processes watch: a connection wakes one of those that wait
+ * (EPOLLEXCLUSIVE), and tells it again at each turn until it is taken. Who will not take it closes the watch.
+ */
+void co_fd_open_shared(struct co_fd *w, int fd);
 /* Stops watching at once; calls closed(w) on a later turn, when w's memory may go. The descriptor is the
  * caller's, who may close it now. */
 void co_fd_close(struct co_fd *w, void (*closed)(struct co_fd *));

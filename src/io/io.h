@@ -121,12 +121,17 @@ co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoin
 
 /* Listens. unix: removes a stale socket first, mode 0666. Returns the descriptor, or -1 and *error_r. */
 int io_listen(const struct io_address *a, int backlog, struct error **error_r);
-/* Waits for a connection on a listening descriptor. *fd_r is the caller's. IO_RESET: transient (the client
- * left, no descriptors): try again; *errno_r tells. */
+/* Waits for a connection on a listening descriptor, which other processes may wait on too: a connection wakes
+ * one of them. *fd_r is the caller's. IO_RESET: transient (the client left, no descriptors): try again;
+ * *errno_r tells. */
 struct io_listener;
 struct io_listener *io_listener_new(const void *ctx, int fd); /* fd stays the caller's */
 co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r, struct io_address *peer_r,
                             int *errno_r);
+/* Does not wait; false when there is none. For who was told of connections and will not wait for more. */
+bool io_accept_now(struct io_listener *l, int *fd_r, struct io_address *peer_r);
+/* Before not calling io_accept for a while: connections wake the others only. */
+void io_listener_pause(struct io_listener *l);
 void io_listener_close(struct io_listener **l);
 
 /* Waits until a descriptor that is not a stream (pipe, eventfd, signalfd) is readable. fd stays the caller's.

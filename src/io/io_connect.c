@@ -32,6 +32,27 @@ static co_fn struct error *wait_connected(int fd, uint64_t deadline)
     return code ? because(code) : NULL;
 }
 
+/* One write is one turn of a conversation: it goes at once. Accepted sockets have it from their listener. */
+static void set_no_delay(int fd, int family)
+{
+    int on = 1;
+
+    if (family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/* A server on this host has answered before connect() returns; asked again, the kernel says so. */
+static co_fn struct error *establish(int fd, const struct io_address *a, uint64_t deadline)
+{
+    const struct sockaddr *to = (const struct sockaddr *)&a->sa;
+
+    if (connect(fd, to, a->length) == 0)
+        return NULL;
+    if (errno == EINPROGRESS && connect(fd, to, a->length) == 0)
+        return NULL;
+    return errno == EALREADY ? wait_connected(fd, deadline) : because(errno);
+}
+
 co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint64_t deadline,
                                struct io_stream **stream_r)
 {
@@ -41,12 +62,12 @@ co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint
     *stream_r = NULL;
     if (fd < 0)
         return because(errno);
-    if (connect(fd, (const struct sockaddr *)&a->sa, a->length) != 0)
-        e = errno == EINPROGRESS ? wait_connected(fd, deadline) : because(errno);
+    e = establish(fd, a, deadline);
     if (e != NULL) {
         close(fd);
         return e;
     }
+    set_no_delay(fd, a->sa.ss_family);
     *stream_r = io_stream_new(ctx, fd);
     return NULL;
 }
@@ -107,7 +128,7 @@ int io_listen(const struct io_address *a, int backlog, struct error **error_r)
         remove_stale(un->sun_path);
     } else {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        set_no_delay(fd, a->sa.ss_family);
     }
     if (a->sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
@@ -123,7 +144,7 @@ int io_listen(const struct io_address *a, int backlog, struct error **error_r)
 /* ---- accept ---- */
 
 struct io_listener {
-    struct co_fd *watch;
+    struct co_fd *watch; /* NULL: paused */
     int fd;
 };
 
@@ -132,9 +153,16 @@ static void free_watch(struct co_fd *w)
     free(w);
 }
 
+void io_listener_pause(struct io_listener *l)
+{
+    if (l->watch != NULL)
+        co_fd_close(l->watch, free_watch);
+    l->watch = NULL;
+}
+
 static int close_listener(struct io_listener *l)
 {
-    co_fd_close(l->watch, free_watch);
+    io_listener_pause(l);
     return 0;
 }
 
@@ -143,8 +171,6 @@ struct io_listener *io_listener_new(const void *ctx, int fd)
     struct io_listener *l = mem_new(ctx, struct io_listener);
 
     l->fd = fd;
-    l->watch = mem_malloc(sizeof(*l->watch));
-    co_fd_open(l->watch, fd, false);
     talloc_set_destructor(l, close_listener);
     return l;
 }
@@ -155,22 +181,33 @@ void io_listener_close(struct io_listener **l)
     *l = NULL;
 }
 
-/* Another worker may have taken the connection that woke us: then we wait again. */
+bool io_accept_now(struct io_listener *l, int *fd_r, struct io_address *peer_r)
+{
+    peer_r->length = sizeof(peer_r->sa);
+    do
+        *fd_r = accept4(l->fd, (struct sockaddr *)&peer_r->sa, &peer_r->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    while (*fd_r < 0 && errno == EINTR);
+    return *fd_r >= 0;
+}
+
+/* One connection a turn of the loop. Another worker may have taken the one that woke us: then we wait again.
+ */
 co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r, struct io_address *peer_r,
                             int *errno_r)
 {
+    if (l->watch == NULL) {
+        l->watch = mem_malloc(sizeof(*l->watch));
+        co_fd_open_shared(l->watch, l->fd);
+    }
     for (;;) {
         enum co_end end = co_fd_wait(l->watch, CO_READABLE, deadline, "a connection");
 
         if (end != CO_OK)
             return end == CO_TIMEOUT ? IO_TIMEOUT : IO_CANCELLED;
-        peer_r->length = sizeof(peer_r->sa);
-        *fd_r = accept4(l->fd, (struct sockaddr *)&peer_r->sa, &peer_r->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (*fd_r >= 0)
+        co_fd_drained(l->watch);
+        if (io_accept_now(l, fd_r, peer_r))
             return IO_OK;
-        if (errno == EAGAIN) {
-            co_fd_drained(l->watch);
-        } else if (errno != EINTR) {
+        if (errno != EAGAIN) {
             *errno_r = errno;
             return IO_RESET;
         }

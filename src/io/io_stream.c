@@ -14,8 +14,6 @@
 #include "mem.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,12 +112,10 @@ static int destroy(struct io_stream *s)
 struct io_stream *io_stream_new(const void *ctx, int fd)
 {
     struct io_stream *s = mem_new(ctx, struct io_stream);
-    int on = 1;
 
     s->socket = mem_malloc(sizeof(*s->socket));
     s->socket->fd = fd;
     co_fd_open(&s->socket->watch, fd, false);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a unix socket refuses, and needs it not */
     talloc_set_destructor(s, destroy);
     return s;
 }

@@ -13,6 +13,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ enum {
 struct acceptor {
     struct listen *listen;
     struct co *co; /* NULL: ended */
+    struct io_listener *from;
+    struct io_address server; /* what the listener is bound to */
     int fd;
     bool is_paused;
 };
@@ -143,8 +146,28 @@ static co_fn void run_session(void *arg)
     end_session(s);
 }
 
-static void start_session(struct listen *l, int fd, const struct io_address *peer)
+static struct io_address own_address(int fd)
 {
+    struct io_address own = {.length = sizeof(own.sa)};
+
+    if (getsockname(fd, (struct sockaddr *)&own.sa, &own.length) != 0)
+        return (struct io_address){0};
+    return own;
+}
+
+/* Bound to all addresses: each connection has its own. */
+static bool is_any(const struct io_address *a)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->sa;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->sa;
+
+    return (a->sa.ss_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_ANY)) ||
+           (a->sa.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr));
+}
+
+static void start_session(struct acceptor *a, int fd, const struct io_address *peer)
+{
+    struct listen *l = a->listen;
     struct session *s = mem_new(l, struct session);
     char host[46], name[128];
 
@@ -152,9 +175,7 @@ static void start_session(struct listen *l, int fd, const struct io_address *pee
     s->peer = *peer;
     s->has_place = l->conf.limit.try_take(l->conf.limit.arg);
     l->waiting += !s->has_place; /* now, so that the acceptor pauses */
-    s->server.length = sizeof(s->server.sa);
-    if (getsockname(fd, (struct sockaddr *)&s->server.sa, &s->server.length) != 0)
-        s->server = (struct io_address){0};
+    s->server = is_any(&a->server) ? own_address(fd) : a->server;
     s->stream = io_stream_new(s, fd);
     format_print(name, sizeof(name), "%s %s:%u", l->conf.name, io_address_host(peer, host),
                  io_address_port(peer));
@@ -175,12 +196,13 @@ static void complain(struct listen *l, const char *why)
     log_warn("%s: %zu sessions in this process; new clients wait until one ends", why, l->session_count);
 }
 
-/* While paused, new clients wait in the kernel. */
+/* While paused, new clients wait in the kernel, or go to other workers. */
 static co_fn void pause_accepting(struct acceptor *a)
 {
     struct listen *l = a->listen;
 
     while (!l->is_draining && (l->waiting > 0 || l->is_short)) {
+        io_listener_pause(a->from);
         a->is_paused = true;
         if (co_park(clock_ms() + SHORTAGE_MS, "a session to end") == CO_TIMEOUT)
             l->is_short = false;
@@ -188,8 +210,10 @@ static co_fn void pause_accepting(struct acceptor *a)
     }
 }
 
-static co_fn void accept_failed(struct listen *l, int code)
+static co_fn void accept_failed(struct acceptor *a, int code)
 {
+    struct listen *l = a->listen;
+
     switch (code) {
     case EMFILE:
     case ENFILE:
@@ -203,17 +227,40 @@ static co_fn void accept_failed(struct listen *l, int code)
         break; /* it left before we came */
     default:
         complain(l, strerror(code));
+        io_listener_pause(a->from);
         co_sleep(clock_ms() + STRANGE_MS, "accept");
     }
+}
+
+static void take(struct acceptor *a, int fd, const struct io_address *peer)
+{
+    struct listen *l = a->listen;
+
+    if (fd > l->highest_fd) {
+        l->is_short = true;
+        complain(l, "few descriptors are left");
+    }
+    start_session(a, fd, peer);
+}
+
+/* Connections that woke this worker alone are served before it goes. */
+static void take_last(struct acceptor *a)
+{
+    struct io_address peer;
+    int fd;
+
+    while (!a->listen->is_stopping && !a->listen->is_short && io_accept_now(a->from, &fd, &peer))
+        take(a, fd, &peer);
 }
 
 static co_fn void run_acceptor(void *arg)
 {
     struct acceptor *a = arg;
     struct listen *l = a->listen;
-    struct io_listener *from = io_listener_new(l, a->fd);
     enum io_end end = IO_OK;
 
+    a->from = io_listener_new(l, a->fd);
+    a->server = own_address(a->fd);
     while (!l->is_draining && end != IO_CANCELLED) {
         struct io_address peer;
         int fd, code = 0;
@@ -221,18 +268,14 @@ static co_fn void run_acceptor(void *arg)
         pause_accepting(a);
         if (l->is_draining)
             break;
-        end = io_accept(from, CO_NEVER, &fd, &peer, &code);
+        end = io_accept(a->from, CO_NEVER, &fd, &peer, &code);
         if (end == IO_RESET)
-            accept_failed(l, code);
-        if (end != IO_OK)
-            continue;
-        if (fd > l->highest_fd) {
-            l->is_short = true;
-            complain(l, "few descriptors are left");
-        }
-        start_session(l, fd, &peer);
+            accept_failed(a, code);
+        else if (end == IO_OK)
+            take(a, fd, &peer);
     }
-    io_listener_close(&from);
+    take_last(a);
+    io_listener_close(&a->from);
     close(a->fd);
     a->co = NULL;
 }
