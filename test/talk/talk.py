@@ -142,7 +142,10 @@ def run(talk, connect):
 
     def flush():
         for session, data in pending.items():
-            client(session).send(data)
+            try:
+                client(session).send(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass    # the server would not hear it all; what it says, or that it is gone, the next step sees
         pending.clear()
 
     try:
