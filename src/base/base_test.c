@@ -75,6 +75,11 @@ static void test_utf8(void **state)
         {"\xf4\x90\x80\x80", false},
         {"\xf5\x80\x80\x80", false},
         {"\x80", false},
+        {"eight by", true},
+        {"eight by\xc3\xbc", true},
+        {"eight b\xc3\xbc eight by", true},
+        {"eight by eight b\x80", false},
+        {"\xc3\xbc eight by eight\xc3", false},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

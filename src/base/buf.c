@@ -7,35 +7,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
-void buf_reserve(struct buf *b, size_t more)
-{
-    size_t room = b->room ? b->room : 64;
+enum { FIRST_ROOM = 256 }; /* a line or a reply: most buffers never grow */
 
-    if (b->room - b->n > more) /* one byte is kept for the NUL */
-        return;
+void buf_grow(struct buf *b, size_t more)
+{
+    size_t room = b->room ? b->room : FIRST_ROOM;
+
     while (room - b->n <= more)
         room *= 2;
     b->p = mem_realloc(b->p, room);
     b->room = room;
-}
-
-void buf_add(struct buf *b, struct bytes text)
-{
-    buf_reserve(b, text.n);
-    if (text.n > 0)
-        memcpy(b->p + b->n, text.p, text.n);
-    b->n += text.n;
-    b->p[b->n] = '\0';
-}
-
-void buf_addc(struct buf *b, char c)
-{
-    buf_add(b, bytes(&c, 1));
-}
-
-void buf_adds(struct buf *b, const char *text)
-{
-    buf_add(b, bytes_of(text));
 }
 
 void buf_addf(struct buf *b, const char *fmt, ...)

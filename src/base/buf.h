@@ -16,10 +16,36 @@ struct buf {
     size_t room;
 };
 
-void buf_reserve(struct buf *b, size_t more); /* room for `more` bytes after n */
-void buf_add(struct buf *b, struct bytes text);
-void buf_addc(struct buf *b, char c);
-void buf_adds(struct buf *b, const char *text);
+void buf_grow(struct buf *b, size_t more); /* for buf_reserve() */
+
+/* Room for `more` bytes after n. */
+static inline void buf_reserve(struct buf *b, size_t more)
+{
+    if (b->room - b->n <= more) /* one byte is kept for the NUL */
+        buf_grow(b, more);
+}
+
+static inline void buf_add(struct buf *b, struct bytes text)
+{
+    buf_reserve(b, text.n);
+    if (text.n > 0)
+        memcpy(b->p + b->n, text.p, text.n);
+    b->n += text.n;
+    b->p[b->n] = '\0';
+}
+
+static inline void buf_addc(struct buf *b, char c)
+{
+    buf_reserve(b, 1);
+    b->p[b->n++] = c;
+    b->p[b->n] = '\0';
+}
+
+static inline void buf_adds(struct buf *b, const char *text)
+{
+    buf_add(b, bytes_of(text));
+}
+
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_cut(struct buf *b, size_t n);  /* keep the first n bytes */
 void buf_drop(struct buf *b, size_t n); /* forget the first n bytes */

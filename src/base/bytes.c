@@ -3,11 +3,6 @@
 
 #include "mem.h"
 
-bool bytes_eq(struct bytes a, struct bytes b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 bool bytes_ieq(struct bytes a, struct bytes b)
 {
     if (a.n != b.n)
@@ -33,13 +28,6 @@ bool bytes_has_isuffix(struct bytes b, struct bytes suffix)
     return b.n >= suffix.n && bytes_ieq(bytes_skip(b, b.n - suffix.n), suffix);
 }
 
-size_t bytes_chr(struct bytes b, char c)
-{
-    const char *found = b.n ? memchr(b.p, c, b.n) : NULL;
-
-    return found ? (size_t)(found - b.p) : SIZE_MAX;
-}
-
 size_t bytes_rchr(struct bytes b, char c)
 {
     const char *found = b.n ? memrchr(b.p, c, b.n) : NULL;
@@ -52,15 +40,6 @@ size_t bytes_find(struct bytes b, struct bytes needle)
     const char *found = b.n ? memmem(b.p, b.n, needle.p, needle.n) : NULL;
 
     return found ? (size_t)(found - b.p) : SIZE_MAX;
-}
-
-struct bytes bytes_skip(struct bytes b, size_t n)
-{
-    if (b.p == NULL)
-        return b;
-    if (n > b.n)
-        n = b.n;
-    return bytes(b.p + n, b.n - n);
 }
 
 static bool is_space(char c)
@@ -91,22 +70,27 @@ struct bytes bytes_cut(struct bytes *rest, char separator)
     return head;
 }
 
-static bool is_in(char c, const char *set)
+/* A loop: a set of blanks is too short for strchr() to be worth its call. */
+static inline bool is_in(char c, const char *set)
 {
-    return c != '\0' && strchr(set, c) != NULL;
+    for (; *set != '\0'; set++)
+        if (c == *set)
+            return true;
+    return false;
 }
 
 struct bytes bytes_word(struct bytes *rest, const char *blanks)
 {
     struct bytes word;
+    size_t start = 0;
 
-    while (rest->n > 0 && is_in(rest->p[0], blanks))
-        *rest = bytes_skip(*rest, 1);
+    while (start < rest->n && is_in(rest->p[start], blanks))
+        start++;
+    *rest = bytes_skip(*rest, start);
     word = bytes(rest->p, 0);
-    while (rest->n > 0 && !is_in(rest->p[0], blanks)) {
+    while (word.n < rest->n && !is_in(rest->p[word.n], blanks))
         word.n++;
-        *rest = bytes_skip(*rest, 1);
-    }
+    *rest = bytes_skip(*rest, word.n);
     return word;
 }
 
@@ -148,9 +132,23 @@ size_t bytes_utf8_length(struct bytes b)
     return need;
 }
 
+/* How many bytes at the beginning are ASCII for certain: whole words of eight. */
+static size_t ascii_words(struct bytes b)
+{
+    size_t n = 0;
+    uint64_t word;
+
+    for (; n + sizeof(word) <= b.n; n += sizeof(word)) {
+        memcpy(&word, b.p + n, sizeof(word));
+        if (word & 0x8080808080808080u)
+            break;
+    }
+    return n;
+}
+
 bool bytes_is_utf8(struct bytes b)
 {
-    while (b.n > 0) {
+    while ((b = bytes_skip(b, ascii_words(b))).n > 0) {
         size_t length = bytes_utf8_length(b);
 
         if (length == 0)

@@ -30,19 +30,34 @@ static inline struct bytes bytes_of(const char *text)
     return (struct bytes){text, strlen(text)};
 }
 
-bool bytes_eq(struct bytes a, struct bytes b);
+static inline bool bytes_eq(struct bytes a, struct bytes b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
 bool bytes_ieq(struct bytes a, struct bytes b); /* ASCII letters without case */
 bool bytes_has_prefix(struct bytes b, struct bytes prefix);
 bool bytes_has_iprefix(struct bytes b, struct bytes prefix);
 bool bytes_has_isuffix(struct bytes b, struct bytes suffix);
 
 /* First place of the character or the text; SIZE_MAX when absent. */
-size_t bytes_chr(struct bytes b, char c);
+static inline size_t bytes_chr(struct bytes b, char c)
+{
+    const char *found = b.n ? (const char *)memchr(b.p, c, b.n) : NULL;
+
+    return found ? (size_t)(found - b.p) : SIZE_MAX;
+}
 size_t bytes_rchr(struct bytes b, char c);
 size_t bytes_find(struct bytes b, struct bytes needle);
 
 /* What is left without the first n bytes (n is cut to the length). */
-struct bytes bytes_skip(struct bytes b, size_t n);
+static inline struct bytes bytes_skip(struct bytes b, size_t n)
+{
+    if (b.p == NULL)
+        return b;
+    if (n > b.n)
+        n = b.n;
+    return bytes(b.p + n, b.n - n);
+}
 /* Without blanks, tabs, CR and LF at both ends. */
 struct bytes bytes_trim(struct bytes b);
 /* The text up to the separator, which is removed from *rest together with it; all of *rest when there is
