@@ -454,6 +454,8 @@ static const struct conf_param params[] = {
      "Recipients in memory that each message may have in any case."},
     {"queue_directory", CONF_TEXT, CONF_IN_FORCE, 0, "/var/spool/postfix", 1, 0,
      "Root of the queue."},
+    {"queue_journal_size", CONF_SIZE, CONF_IN_FORCE, 0, "33554432", 0, 1073741824,
+     "Sallyport's: bytes of each process's journal, which makes messages durable together; 0: each file by itself."},
     {"queue_minfree", CONF_SIZE, CONF_IN_FORCE, 0, "0", 0, 0,
      "Free bytes that the queue's file system needs before mail is taken; 0 is no check."},
     {"queue_run_delay", CONF_TIME, CONF_IN_FORCE, 's', "300s", 1, 0,

@@ -1,7 +1,7 @@
 /*
  * Commits in batches. While the disk is busy with some messages, those that become ready meanwhile gather;
- * they go to a thread together, and share one hand-over, one wake-up and one sync of the directory. A message
- * that comes alone waits for nobody.
+ * they go to a thread together, and share one hand-over, one wake-up and one sync of the journal (or, without
+ * it, of the directory). A message that comes alone waits for nobody.
  */
 #include "queue_job.h"
 
@@ -9,12 +9,13 @@
 
 #include <utlist.h>
 
-enum { BATCHES = 1, BATCH_SIZE = 32 };
+enum { BATCHES = 1 };
 
 struct batch {
     struct queue *q;
-    struct queue_job *jobs[BATCH_SIZE];
+    struct queue_job *jobs[QUEUE_BATCH_SIZE];
     size_t n;
+    struct queue_journal_slot journal;
 };
 
 static void start_batches(struct queue *q);
@@ -23,7 +24,7 @@ static void on_thread(void *arg)
 {
     struct batch *b = arg;
 
-    queue_job_commit(b->jobs, b->n);
+    queue_job_commit(b->jobs, b->n, &b->journal);
 }
 
 /* A job whose writer gave up goes with the batch. */
@@ -31,7 +32,9 @@ static co_fn void run_batch(void *arg)
 {
     struct batch *b = arg;
 
+    queue_journal_begin(b->q, b->jobs, b->n, &b->journal);
     co_work(on_thread, b, CO_NEVER, "the disk");
+    queue_journal_end(b->q, &b->journal);
     for (size_t i = 0; i < b->n; i++) {
         struct queue_job *job = b->jobs[i];
 
@@ -52,7 +55,7 @@ static void start_batches(struct queue *q)
         struct batch *b = mem_new(NULL, struct batch);
 
         b->q = q;
-        while (q->waiting != NULL && b->n < BATCH_SIZE) {
+        while (q->waiting != NULL && b->n < QUEUE_BATCH_SIZE) {
             struct queue_job *job = q->waiting;
 
             DL_DELETE(q->waiting, job);

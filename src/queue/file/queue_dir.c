@@ -3,9 +3,10 @@
  * and no link put in the way can lead elsewhere (CVE-2008-2936 and its kin). Also what the directories alone
  * can tell: where an id is, how much room the disk has; and the scheduler's doorbell, public/qmgr.
  */
-#include "queue_private.h"
+#include "queue_journal.h"
 
 #include "clock.h"
+#include "log.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ const char *queue_place_name(enum queue_place place)
 
 static int close_queue(struct queue *q)
 {
-    int fds[] = {q->root, q->defer, q->notify};
+    int fds[] = {q->root, q->defer, q->journals, q->notify};
 
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         if (fds[i] >= 0)
@@ -82,9 +83,35 @@ static struct error *open_all(struct queue *q, const struct queue_conf *conf)
     if (e == NULL)
         e = open_dir(q, conf, "defer", &q->defer);
     if (e == NULL)
+        e = open_dir(q, conf, "journal", &q->journals);
+    if (e == NULL)
         e = make_dir(q, conf, "public", 0755);
     q->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return e;
+}
+
+/* Of this kernel; "" when it does not tell. */
+static void read_boot_id(char id[QUEUE_BOOT_ID_SIZE])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, id, QUEUE_BOOT_ID_SIZE - 1) : 0;
+
+    if (fd >= 0)
+        close(fd);
+    id[n > 0 ? n : 0] = '\0';
+    id[strcspn(id, "\n")] = '\0';
+}
+
+static void set_journal(struct queue *q, const struct queue_conf *conf)
+{
+    if (conf->boot_id != NULL)
+        snprintf(q->boot_id, sizeof(q->boot_id), "%s", conf->boot_id);
+    else
+        read_boot_id(q->boot_id);
+    if (conf->journal_size > 0 && q->boot_id[0] != '\0')
+        q->journal = queue_journal_new(q, conf->journal_size);
+    else if (conf->journal_size > 0)
+        log_warn("queue journal: the kernel does not tell its boot id; queue files are synced one by one");
 }
 
 struct error *queue_open(const void *ctx, const struct queue_conf *conf, struct queue **queue_r)
@@ -94,16 +121,18 @@ struct error *queue_open(const void *ctx, const struct queue_conf *conf, struct 
 
     q->directory = mem_strdup(q, conf->directory);
     q->hash_depth = conf->hash_depth < QUEUE_HASH_DEPTH_LIMIT ? conf->hash_depth : QUEUE_HASH_DEPTH_LIMIT;
-    q->root = q->defer = q->notify = -1;
+    q->root = q->defer = q->journals = q->notify = -1;
     for (size_t i = 0; i < QUEUE_PLACES; i++)
         q->place[i] = -1;
     talloc_set_destructor(q, close_queue);
     e = open_all(q, conf);
-    if (e != NULL)
+    if (e != NULL) {
         talloc_free(q);
-    else
-        *queue_r = q;
-    return e;
+        return e;
+    }
+    set_journal(q, conf);
+    *queue_r = q;
+    return NULL;
 }
 
 const char *queue_directory(const struct queue *q)

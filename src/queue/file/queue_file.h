@@ -5,13 +5,16 @@
  *     incoming/ID   new, for the scheduler to take          active/ID   being delivered
  *     deferred/X/ID to be tried again at its mtime          hold/ID     parked by an administrator or a HOLD
  *     corrupt/ID    not readable; never deleted by us       defer/X/ID  why its recipients are deferred
+ *     journal/N     what a process has promised and the disk may not have in its place yet
  *
  * (X: hash_queue_depth levels of one character of the id.) A file is complete when its mode is 0700; the
  * writer holds a lock (flock) until then, so a file of mode 0600 without a lock was never acknowledged and
  * start-up removes it. A name is never overwritten: every move is renameat2(RENAME_NOREPLACE).
  *
- * Durable means: file and directory entry are on disk. kill -9 or power loss at any instant loses nothing for
- * which queue_writer_commit() returned success.
+ * Durable means: the message is on disk, as a record of the process's journal (queue_journal.h), from which
+ * start-up brings it back after the machine went down, or as file and directory entry. kill -9 or power loss
+ * at any instant loses nothing for which queue_writer_commit() returned success; after power loss, mail that
+ * was delivered some seconds before may be there again.
  */
 #ifndef QUEUE_FILE_QUEUE_FILE_H
 #define QUEUE_FILE_QUEUE_FILE_H
@@ -34,9 +37,14 @@ struct queue_conf {
     unsigned hash_depth;   /* hash_queue_depth, 1..4 (more is taken for 4) */
     uid_t owner;           /* when root opens it: who gets the directories that are made; 0, 0: root */
     gid_t group;
+    uint64_t journal_size; /* queue_journal_size, of a process that writes messages; 0: no journal */
+    const char *boot_id;   /* for tests, which imitate another boot; NULL: the kernel's */
 };
 struct error *queue_open(const void *ctx, const struct queue_conf *conf, struct queue **queue_r);
 const char *queue_directory(const struct queue *q);
+/* At a process's orderly end, when its loop has ended: what was committed is on disk in its place, so that
+ * the next start has nothing to bring back. Blocking; trouble is logged. */
+void queue_settle(struct queue *q);
 
 /* No message of this id is anywhere in the queue. */
 bool queue_id_is_free(struct queue *q, const char *id);
@@ -122,7 +130,8 @@ bool queue_message_find(struct queue *q, const char *id, enum queue_place *place
  * the message that it is given. mtime: retry time; size: of the whole file. Blocking. */
 struct error *queue_scan(struct queue *q, enum queue_place place,
                          bool (*found)(void *arg, const char *id, time_t mtime, uint64_t size), void *arg);
-/* After a crash, by the scheduler alone: active goes back to incoming, incomplete files without a writer are
+/* After a crash, by the scheduler alone: what journals hold and the queue has not is brought back (after the
+ * machine went down), active goes back to incoming, incomplete files without a writer are
  * removed, deferred files lie where hash_queue_depth says, each change logged. What cannot be repaired is
  * logged and left: an error only when a directory cannot be read. Writers of other processes may be at work
  * meanwhile. */

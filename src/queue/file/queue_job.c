@@ -67,15 +67,15 @@ static bool create(struct queue_job *job, int dir, const char *name)
     return failed(job, EAGAIN, "create");
 }
 
-static bool write_parts(struct queue_job *job, struct iovec *part, int n, uint64_t offset)
+int queue_write_parts(int fd, struct iovec *part, int n, uint64_t offset)
 {
     while (n > 0) {
-        ssize_t done = pwritev(job->fd, part, n, (off_t)offset);
+        ssize_t done = pwritev(fd, part, n, (off_t)offset);
 
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
-            return failed(job, done < 0 ? errno : EIO, "write");
+            return done < 0 ? errno : EIO;
         offset += (uint64_t)done;
         for (; n > 0 && (size_t)done >= part->iov_len; part++, n--)
             done -= (ssize_t)part->iov_len;
@@ -84,7 +84,14 @@ static bool write_parts(struct queue_job *job, struct iovec *part, int n, uint64
             part->iov_len -= (size_t)done;
         }
     }
-    return true;
+    return 0;
+}
+
+static bool write_parts(struct queue_job *job, struct iovec *part, int n, uint64_t offset)
+{
+    int code = queue_write_parts(job->fd, part, n, offset);
+
+    return code == 0 || failed(job, code, "write");
 }
 
 static struct iovec part_of(const void *p, size_t n)
@@ -122,15 +129,27 @@ void queue_job_write_piece(void *arg)
         job->written += job->content.n;
 }
 
+void queue_job_parts(const struct queue_job *job, struct iovec parts[QUEUE_JOB_PARTS])
+{
+    parts[0] = part_of(job->head.p, job->head.n);
+    parts[1] = part_of(job->content.p, job->content.n);
+    parts[2] = part_of(QUEUE_END, QUEUE_END_SIZE);
+}
+
+uint64_t queue_job_size(const struct queue_job *job)
+{
+    return job->head.n + job->content.n + QUEUE_END_SIZE;
+}
+
 static bool write_small(struct queue_job *job)
 {
-    struct iovec parts[3] = {part_of(job->head.p, job->head.n), part_of(job->content.p, job->content.n),
-                             part_of(QUEUE_END, QUEUE_END_SIZE)};
+    struct iovec parts[QUEUE_JOB_PARTS];
 
     if (!create(job, job->dir, job->name))
         return false;
     job->is_named = true;
-    return write_parts(job, parts, 3, 0);
+    queue_job_parts(job, parts);
+    return write_parts(job, parts, QUEUE_JOB_PARTS, 0);
 }
 
 /* The header comes last: until then the file is not one of ours. */
@@ -194,13 +213,29 @@ static int sync_directory(struct synced *s, int dir)
     return s->code[i];
 }
 
-static bool decide(struct queue_job *job)
+/* All that the journal did not make durable. */
+static void sync_one_by_one(struct queue_job **jobs, size_t n)
+{
+    struct synced synced = {.n = 0};
+
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i]->recorded_at == 0 && jobs[i]->code == 0 && sync_file(jobs[i]))
+            put_in_place(jobs[i]);
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i]->recorded_at == 0 && jobs[i]->code == 0) {
+            int code = sync_directory(&synced, jobs[i]->dir);
+
+            if (code != 0)
+                failed(jobs[i], code, "sync directory");
+        }
+}
+
+static void decide(struct queue_job *job)
 {
     int open = QUEUE_OPEN;
 
-    if (atomic_compare_exchange_strong(&job->decision, &open, QUEUE_DURABLE))
-        return true;
-    return failed(job, ECANCELED, "commit");
+    if (!atomic_compare_exchange_strong(&job->decision, &open, QUEUE_DURABLE))
+        failed(job, ECANCELED, "commit");
 }
 
 static void finish(struct queue_job *job)
@@ -214,24 +249,27 @@ static void finish(struct queue_job *job)
     job->fd = -1;
 }
 
-void queue_job_commit(struct queue_job **jobs, size_t n)
+void queue_job_commit(struct queue_job **jobs, size_t n, struct queue_journal_slot *journal)
 {
-    struct synced synced = {.n = 0};
-
     for (size_t i = 0; i < n; i++) {
         jobs[i]->code = 0;
         complete(jobs[i]);
     }
-    for (size_t i = 0; i < n; i++)
-        if (jobs[i]->code == 0 && sync_file(jobs[i]))
-            put_in_place(jobs[i]);
+    if (journal->fd >= 0)
+        queue_journal_write(journal, jobs, n);
+    sync_one_by_one(jobs, n);
     for (size_t i = 0; i < n; i++) {
-        int code = jobs[i]->code == 0 ? sync_directory(&synced, jobs[i]->dir) : 0;
-
-        if (code != 0)
-            failed(jobs[i], code, "sync directory");
-        else if (jobs[i]->code == 0)
+        if (jobs[i]->code == 0)
             decide(jobs[i]);
         finish(jobs[i]);
     }
+    if (journal->fd >= 0 && journal->code == 0)
+        queue_journal_void(journal, jobs, n);
+}
+
+int queue_job_restore(struct queue_job *job)
+{
+    complete(job);
+    finish(job);
+    return job->code;
 }

@@ -6,16 +6,20 @@
 #ifndef QUEUE_FILE_QUEUE_JOB_H
 #define QUEUE_FILE_QUEUE_JOB_H
 
-#include "queue_private.h"
+#include "queue_journal.h"
 
 #include <stdatomic.h>
+#include <sys/uio.h>
+
+enum { QUEUE_BATCH_SIZE = 32, QUEUE_JOB_PARTS = 3 };
 
 /* Who is first: the thread that made the message durable, or the writer that gave it up. */
 enum queue_decision { QUEUE_OPEN, QUEUE_DURABLE, QUEUE_ABANDONED };
 
 struct queue_job {
     int incoming, dir; /* of the queue: where large files grow, and where the message goes */
-    int fd;            /* large messages before commit, and inside the jobs; else -1 */
+    enum queue_place place;
+    int fd; /* large messages before commit, and inside the jobs; else -1 */
     bool is_large;
     bool is_named; /* dir/name is ours */
     char name[MAIL_ID_SIZE];
@@ -23,7 +27,8 @@ struct queue_job {
     struct buf head;          /* small: header and envelope; large: envelope */
     struct buf content;       /* all of it, or what is not written yet */
     char header[QUEUE_HEADER_SIZE];
-    uint64_t written; /* bytes of content in the file */
+    uint64_t written;     /* bytes of content in the file */
+    uint64_t recorded_at; /* its place in the journal's half, which made it durable; 0: none */
     atomic_int decision;
     int code; /* how it ended: 0 or errno, and what was tried */
     const char *step;
@@ -39,12 +44,18 @@ struct queue_job *queue_job_new(const void *ctx, int incoming);
 
 /* On a thread: writes what is in job->content to a large message's file. */
 void queue_job_write_piece(void *job);
+/* A small message's file, and its size. */
+void queue_job_parts(const struct queue_job *job, struct iovec parts[QUEUE_JOB_PARTS]);
+uint64_t queue_job_size(const struct queue_job *job);
 /*
- * On a thread: makes each message durable, or nothing of it is left. Order for each: content and envelope,
- * mode, fsync of the file, (rename into place,) fsync of the directory, the decision. A directory is synced
- * once for all.
+ * On a thread: makes each message durable, or nothing of it is left; at most QUEUE_BATCH_SIZE. Order for
+ * each: content and envelope, mode, then what makes it durable, the decision. Durable makes one write and one
+ * sync of the journal for all that it takes; for the others, and for all when the journal fails, fsync of the
+ * file, (rename into place,) fsync of the directory. A directory is synced once for all.
  */
-void queue_job_commit(struct queue_job **jobs, size_t n);
+void queue_job_commit(struct queue_job **jobs, size_t n, struct queue_journal_slot *journal);
+/* Blocking: writes a small message that is complete then, but not synced. 0 or errno. */
+int queue_job_restore(struct queue_job *job);
 
 /* queue_commit.c: waits until the message is durable or has failed (true: the job is the caller's again), or
  * the wait ends otherwise (false: the job is gone, *end_r tells, *was_durable_r whether it was committed all

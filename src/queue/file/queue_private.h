@@ -19,6 +19,7 @@
 #include "queue_file.h"
 
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 enum {
     QUEUE_HEADER_SIZE = 100,
@@ -27,6 +28,7 @@ enum {
     QUEUE_PATH_SIZE = 2 * QUEUE_HASH_DEPTH_LIMIT + MAIL_ID_SIZE,
     QUEUE_TMP_SIZE = 48,
     QUEUE_ENVELOPE_LIMIT = 256 * 1024 * 1024,
+    QUEUE_BOOT_ID_SIZE = 40,
 };
 #define QUEUE_END        "END\n"
 #define QUEUE_TMP_PREFIX "tmp."
@@ -39,9 +41,17 @@ struct queue {
     int defer;
     int notify; /* datagram socket; -1: could not be made */
     uint64_t free_bytes, free_until_ms;
-    struct queue_job *waiting; /* for a batch, queue_commit.c */
-    unsigned batches;          /* under way */
+    struct queue_job *waiting;        /* for a batch, queue_commit.c */
+    unsigned batches;                 /* under way */
+    int journals;                     /* directory of the journals */
+    struct queue_journal *journal;    /* NULL: queue files are synced one by one */
+    char boot_id[QUEUE_BOOT_ID_SIZE]; /* "": not known */
 };
+
+/* ---- queue_job.c ---- */
+
+/* Writes all of the parts at this offset of a file; they are changed meanwhile. 0 or errno. */
+int queue_write_parts(int fd, struct iovec *part, int n, uint64_t offset);
 
 /* ---- queue_dir.c ---- */
 

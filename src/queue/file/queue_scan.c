@@ -2,7 +2,7 @@
  * Walking through the queue's directories: for the scheduler's scans, and for the repair at start-up.
  * Start-up must always succeed: what it cannot repair it names in the log and leaves alone.
  */
-#include "queue_private.h"
+#include "queue_journal.h"
 
 #include "log.h"
 
@@ -213,7 +213,7 @@ struct error *queue_recover(struct queue *q)
         bool (*entry)(struct walk *walk, int dir, const char *prefix, const char *name,
                       const struct stat *st);
     } steps[] = {
-        {QUEUE_DEFERRED, repair_deferred}, /* first: then its files are where others look for them */
+        {QUEUE_DEFERRED, repair_deferred}, /* first: then its files are where queue_replay() looks for them */
         {QUEUE_HOLD, repair_written},
         {QUEUE_INCOMING, repair_written},
         {QUEUE_ACTIVE, repair_active},
@@ -224,6 +224,8 @@ struct error *queue_recover(struct queue *q)
         struct walk walk = {.entry = steps[i].entry, .q = q};
 
         e = walk_place(&walk, steps[i].place);
+        if (e == NULL && steps[i].place == QUEUE_DEFERRED)
+            queue_replay(q);
     }
     if (e == NULL) {
         struct walk walk = {.entry = repair_reasons, .q = q, .place = QUEUE_DEFERRED};

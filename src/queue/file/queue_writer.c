@@ -141,6 +141,7 @@ co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct que
     if (why != NULL)
         return error_new(ERROR_PERM, "queue file %s: %s", env->id, why);
     snprintf(w->job->name, sizeof(w->job->name), "%s", env->id);
+    w->job->place = place;
     w->job->dir = w->q->place[place];
     if (!queue_commit(w->q, w->job, deadline, &end, &was_durable)) {
         note_end(w, end, "commit queue file");

@@ -77,4 +77,5 @@ void daemon_deliver(const struct master_worker *w)
     if (e != NULL)
         master_worker_fail(w, e);
     daemon_serve(w, session, d, conf_time_ms(w->service->conf, "max_idle"));
+    queue_settle(d->queue);
 }

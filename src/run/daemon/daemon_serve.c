@@ -28,7 +28,8 @@ struct error *daemon_queue_open(const void *ctx, const struct conf *conf, struct
 {
     return queue_open(ctx,
                       &(struct queue_conf){.directory = conf_text(conf, "queue_directory"),
-                                           .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth")},
+                                           .hash_depth = (unsigned)conf_int(conf, "hash_queue_depth"),
+                                           .journal_size = conf_size(conf, "queue_journal_size")},
                       queue_r);
 }
 

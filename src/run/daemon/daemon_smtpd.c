@@ -43,4 +43,5 @@ void daemon_smtpd(const struct master_worker *w)
     if (e != NULL)
         master_worker_fail(w, e);
     daemon_serve(w, session, s, 0);
+    queue_settle(queue);
 }

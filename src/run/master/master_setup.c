@@ -80,9 +80,9 @@ struct error *master_setup_folders(const struct master *m, const struct conf *co
         mode_t mode;
         bool for_owner;
     } folders[] = {
-        {"pid", 0755, false},   {"private", 0700, true},  {"public", 0710, true}, {"incoming", 0700, true},
-        {"active", 0700, true}, {"deferred", 0700, true}, {"hold", 0700, true},   {"corrupt", 0700, true},
-        {"defer", 0700, true},  {"bounce", 0700, true},
+        {"pid", 0755, false},   {"private", 0700, true},  {"public", 0710, true},  {"incoming", 0700, true},
+        {"active", 0700, true}, {"deferred", 0700, true}, {"hold", 0700, true},    {"corrupt", 0700, true},
+        {"defer", 0700, true},  {"bounce", 0700, true},   {"journal", 0700, true},
     };
     const char *queue = conf_text(conf, "queue_directory"), *data = conf_text(conf, "data_directory");
     struct error *e = make_parents(m, queue);
