@@ -1,9 +1,13 @@
-"""What the benchmarks share: compiling the two C programs, CPU time of a server by control group, memory, a table."""
+"""What the benchmarks share: compiling the C programs, CPU time of a server by control group, memory, what arrived in a
+queue, tables, results as JSON."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "test", "fake"))
@@ -14,14 +18,14 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def compile_tool(name, folder):
     path = os.path.join(folder, name)
     subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-o", path,
-                    os.path.join(ROOT, "bench", name + ".c")], check=True)
+                    os.path.join(ROOT, "bench", name + ".c"), "-lm"], check=True)
     return path
 
 
-def tools():
+def tools(*names):
     """{name: path}, in a folder that goes away with the returned object."""
     folder = tempfile.TemporaryDirectory(prefix="sp-bench-")
-    return folder, {name: compile_tool(name, folder.name) for name in ("load", "relay")}
+    return folder, {name: compile_tool(name, folder.name) for name in names or ("load", "relay")}
 
 
 class CpuGroup:
@@ -83,6 +87,61 @@ def pss_kib(pids):
         except (OSError, StopIteration):
             pass
     return total
+
+
+class PssPeak:
+    """The largest proportional set size of all processes that pids() names, taken every few seconds. Rarely: the kernel
+    walks all their pages for it."""
+
+    def __init__(self, pids, every=10):
+        self.pids, self.every = pids, every
+        self.kib, self.processes = 0, 0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.over.wait(self.every):
+            self.take()
+
+    def take(self):
+        pids = self.pids()
+        self.kib, self.processes = max(self.kib, pss_kib(pids)), max(self.processes, len(pids))
+
+    def stop(self):
+        self.over.set()
+        self.thread.join()
+        return self
+
+
+MESSAGE_ID = re.compile(rb"Message-ID: <bench-(\d+)-(\d+)@example\.org>")
+
+
+def arrivals(server):
+    """{(client, message): how often} of what is on hold in the server's queue."""
+    counts = {}
+    for folder, _, files in os.walk(os.path.join(server.queue, "hold")):
+        for name in files:
+            with open(os.path.join(folder, name), "rb") as f:
+                mark = MESSAGE_ID.search(f.read())
+            if not mark:
+                raise SystemExit(f"{server.kind}: no Message-ID of ours in {folder}/{name}")
+            key = (int(mark.group(1)), int(mark.group(2)))
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def percentile(values, percent):
+    """Of a list of numbers; None of an empty one."""
+    values = sorted(values)
+    return values[min(len(values) - 1, len(values) * percent // 100)] if values else None
+
+
+def save(path, what, result):
+    """Results for bench/report, when a file was asked for."""
+    if path:
+        with open(path, "w", encoding="ascii") as f:
+            json.dump({"bench": what, "result": result}, f, indent=1)
 
 
 def table(rows):
