@@ -48,12 +48,22 @@ static void wake(struct co **place)
     *place = NULL;
 }
 
+static void note_left(struct co_fd *w)
+{
+    void (*tell)(void *arg) = w->on_left;
+
+    w->peer_left = true;
+    w->on_left = NULL;
+    if (tell != NULL)
+        tell(w->on_left_arg);
+}
+
 void co_fd_event(struct co_fd *w, unsigned events)
 {
     if (!w->is_open)
         return;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        w->peer_left = true;
+        note_left(w);
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         w->can_read = true;
         wake(&w->reader);

@@ -23,7 +23,9 @@ struct co_fd {
     bool watches_write; /* asked for only when a write had to wait */
     bool can_read;      /* unread bytes, or the end, may be there */
     bool can_write;
-    bool peer_left; /* the peer closed its side or reset: can_read stays true */
+    bool peer_left;             /* the peer closed its side or reset: can_read stays true */
+    void (*on_left)(void *arg); /* NULL, or called once, on the loop, when peer_left becomes true */
+    void *on_left_arg;
     struct co_fd *next_closed;
     void (*closed)(struct co_fd *);
 };

@@ -54,6 +54,12 @@ co_fn enum io_end io_flush(struct io_stream *s, uint64_t deadline);
 bool io_has_unsent(const struct io_stream *s);
 /* True when the peer has closed or reset while we were busy with something else. Never waits. */
 bool io_peer_left(struct io_stream *s);
+/* Calls fn(arg), on the loop, once the peer has closed or reset; at once when it has already. fn may not
+ * wait. NULL: no more. */
+void io_on_left(struct io_stream *s, void (*fn)(void *arg), void *arg);
+/* True when the peer's host has acknowledged all that was sent: only a host whose program can still read
+ * does. */
+bool io_was_taken(const struct io_stream *s);
 /* True when bytes are in the kernel's buffer or ours: the peer spoke before it was asked. Never waits. */
 bool io_has_input(struct io_stream *s);
 

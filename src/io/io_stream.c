@@ -14,6 +14,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -333,6 +334,27 @@ bool io_has_unsent(const struct io_stream *s)
 bool io_peer_left(struct io_stream *s)
 {
     return s->socket ? s->socket->watch.peer_left : s->input.n == 0;
+}
+
+void io_on_left(struct io_stream *s, void (*fn)(void *arg), void *arg)
+{
+    if (fn != NULL && io_peer_left(s)) {
+        fn(arg);
+        return;
+    }
+    if (s->socket == NULL)
+        return;
+    s->socket->watch.on_left = fn;
+    s->socket->watch.on_left_arg = arg;
+}
+
+bool io_was_taken(const struct io_stream *s)
+{
+    int waiting = 0;
+
+    if (s->socket == NULL)
+        return true;
+    return ioctl(s->socket->fd, SIOCOUTQ, &waiting) == 0 && waiting == 0;
 }
 
 bool io_has_input(struct io_stream *s)

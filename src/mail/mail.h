@@ -8,7 +8,7 @@
 #ifndef MAIL_MAIL_H
 #define MAIL_MAIL_H
 
-#include "bytes.h"
+#include "buf.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,13 +43,15 @@ struct mail_reply {
     int code;     /* 200..599; 0: no reply at all (close without a word) */
     char dsn[12]; /* "2.1.0"; "" for none */
     const char *text;
-    char *owned; /* == text when it must be freed */
+    char *owned; /* == text when it must be freed: a buffer's memory */
 };
 
 struct mail_reply mail_reply(int code, const char *dsn, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The text is a literal or outlives the reply: no allocation. */
 struct mail_reply mail_reply_fixed(int code, const char *dsn, const char *text);
+/* The text becomes the reply's; the buffer is empty then. */
+struct mail_reply mail_reply_take(int code, const char *dsn, struct buf *text);
 void mail_reply_deinit(struct mail_reply *r);
 struct mail_reply mail_reply_copy(const struct mail_reply *r);
 /* "250 2.1.0 Ok": the first line, for the log, owned by ctx. '\n' shows as "??", as in Postfix's log. */
@@ -68,6 +70,15 @@ struct mail_forward {
     const char *name, *addr, *port, *helo, *ident, *proto, *source;
 };
 
+/* Is the client still there? For whoever waits for something else on its behalf. */
+struct mail_presence {
+    /* It closed its side or reset the connection. */
+    bool (*has_left)(const struct mail_presence *p);
+    /* Calls left(arg), once, from the loop, when it leaves; at once when it has. It may not wait. NULL: no
+     * more. */
+    void (*watch)(const struct mail_presence *p, void (*left)(void *arg), void *arg);
+};
+
 struct mail_client {
     const char *name;         /* verified host name, or "unknown" */
     const char *reverse_name; /* name by PTR alone, or "unknown" */
@@ -79,8 +90,9 @@ struct mail_client {
     const char *helo;  /* NULL before HELO or EHLO */
     const char *proto; /* "SMTP" or "ESMTP" */
     const char *server_addr, *server_port;
-    bool is_local;                      /* matches local_header_rewrite_clients */
-    const struct mail_forward *forward; /* NULL: no XFORWARD in force */
+    bool is_local;                        /* matches local_header_rewrite_clients */
+    const struct mail_forward *forward;   /* NULL: no XFORWARD in force */
+    const struct mail_presence *presence; /* the session's; NULL: nobody can tell */
 };
 
 /* The client that logs and queue files should speak of: what XFORWARD told, else the peer itself. */
@@ -208,6 +220,16 @@ struct mail_hook_ops {
 /* ---- sink ---- */
 
 /*
+ * What became of the reply to end-of-data. The client has heard it when it goes on talking, or when its host
+ * acknowledged the reply before the connection ended in good order; it has not when the connection broke. The
+ * session calls settle() once, then frees the receipt, talloc memory that a sink left in mail_sink.receipt.
+ * settle() may not wait.
+ */
+struct mail_receipt {
+    void (*settle)(struct mail_receipt *r, bool was_heard);
+};
+
+/*
  * Where accepted mail goes, for one transaction: begin, recipient..., content_begin, content..., commit; or
  * abort at any point. The sink is talloc memory of the transaction.
  *
@@ -221,6 +243,7 @@ struct mail_hook_ops {
  */
 struct mail_sink {
     const struct mail_sink_ops *ops;
+    struct mail_receipt *receipt; /* after commit, when the sink wants to know what became of its reply */
 };
 struct mail_sink_ops {
     const char *name;

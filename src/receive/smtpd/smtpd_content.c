@@ -128,6 +128,7 @@ co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s)
     if (!is_refused(s, &r) && smtpd_gate(s, MAIL_AT_END_OF_DATA, NULL, &r)) {
         r = tx->sink->ops->commit(tx->sink);
         tx->sink_is_done = true;
+        smtpd_receipt_take(s, tx->sink);
         if (r.code < 200 || (r.code >= 300 && r.code < 400)) { /* nothing else may answer end-of-data */
             mail_reply_deinit(&r);
             r = mail_reply_trouble();

@@ -60,6 +60,16 @@ char *smtpd_client_text(struct smtpd_session *s)
     return mem_printf(s->command, "%s[%s]", s->client->name, s->client->addr);
 }
 
+static void add_good(struct buf *text, unsigned good, unsigned all)
+{
+    buf_addc(text, '=');
+    buf_addu(text, good);
+    if (good == all)
+        return;
+    buf_addc(text, '/');
+    buf_addu(text, all);
+}
+
 /* "ehlo=1 mail=1 rcpt=0/2 commands=2/4": good of all, only the verbs that were used. */
 static void log_disconnect(struct smtpd_session *s)
 {
@@ -71,13 +81,12 @@ static void log_disconnect(struct smtpd_session *s)
             continue;
         ok += s->ok[v];
         total += s->total[v];
-        buf_addf(&text, " %s=%u", commands[v].stat, s->ok[v]);
-        if (s->ok[v] != s->total[v])
-            buf_addf(&text, "/%u", s->total[v]);
+        buf_addc(&text, ' ');
+        buf_adds(&text, commands[v].stat);
+        add_good(&text, s->ok[v], s->total[v]);
     }
-    buf_addf(&text, " commands=%u", ok);
-    if (ok != total)
-        buf_addf(&text, "/%u", total);
+    buf_adds(&text, " commands");
+    add_good(&text, ok, total);
     log_info("disconnect from %s[%s]%s", s->client->name, s->client->addr, buf_text(&text));
     buf_deinit(&text);
 }
@@ -242,7 +251,6 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
     s->verb = verb_of(line.verb);
     s->where = commands[s->verb].name;
     s->where_bytes = 0;
-    s->command = talloc_new(NULL);
     r = run_command(s, &line);
     is_good = mail_reply_is_ok(&r);
     s->total[s->verb]++;
@@ -252,7 +260,7 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
     if (s->leave == SMTPD_STAYS || s->leave == SMTPD_QUITS || s->leave == SMTPD_DISMISSED)
         smtpd_send(s, &r);
     mail_reply_deinit(&r);
-    TALLOC_FREE(s->command);
+    talloc_free_children(s->command);
 }
 
 /* ---- the loop ---- */
@@ -296,6 +304,7 @@ static co_fn void take_command(struct smtpd_session *s)
     bool bare_lf;
     enum io_end end = read_command(s, &line, &bare_lf);
 
+    smtpd_receipt_settle(s, end);
     if (end == IO_FULL) {
         too_long(s);
     } else if (end != IO_OK) {
@@ -320,7 +329,6 @@ static co_fn void greet(struct smtpd_session *s)
 {
     struct mail_reply r, why = {0};
 
-    s->command = talloc_new(NULL);
     if (smtpd_gate_connect(s, &why)) {
         r = mail_reply(220, "", "%s", s->conf->banner);
     } else if (why.code == 0) {
@@ -331,7 +339,7 @@ static co_fn void greet(struct smtpd_session *s)
         r = why;
     }
     smtpd_send(s, &r);
-    TALLOC_FREE(s->command);
+    talloc_free_children(s->command);
 }
 
 static co_fn void say_goodbye(struct smtpd_session *s)
@@ -367,19 +375,23 @@ co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stre
     s->stream = talloc_steal(s, stream);
     s->client = client;
     s->client->proto = "SMTP";
+    s->command = talloc_new(s);
     s->may_xforward = -1;
     s->features = s->conf->features & ~s->conf->discarded;
     s->where = "CONNECT";
+    smtpd_presence_begin(s);
     log_info("connect from %s[%s]", client->name, client->addr);
     greet(s);
     while (s->leave == SMTPD_STAYS)
         take_command(s);
     smtpd_tx_end(s);
     say_goodbye(s);
+    smtpd_receipt_settle(s, s->leave == SMTPD_LOST ? IO_RESET : IO_CLOSED);
     smtpd_gate_end(s);
     log_disconnect(s);
     mail_reply_deinit(&s->denied);
     client->helo = NULL;
     client->forward = NULL;
+    client->presence = NULL;
     talloc_free(s);
 }

@@ -84,7 +84,7 @@ struct smtpd_session {
     void **hook_states;
     size_t hooks_begun;
     struct smtpd_tx *tx;
-    void *command; /* memory of the present command */
+    void *command; /* memory of the present command: emptied after each */
     struct mail_forward forward;
     bool has_forward;
     signed char may_xforward;   /* -1: not looked up yet */
@@ -94,8 +94,10 @@ struct smtpd_session {
     unsigned short ok[SMTPD_VERBS], total[SMTPD_VERBS];
     long errors, junk;
     enum smtpd_verb verb; /* of the present or last command */
-    const char *where;    /* "CONNECT", "RCPT", "DATA", "END-OF-MESSAGE": for the log */
-    uint64_t where_bytes; /* of content, when it was lost inside */
+    struct mail_presence presence;
+    struct mail_receipt *receipt; /* of the last message, until it is known whether its reply was heard */
+    const char *where;            /* "CONNECT", "RCPT", "DATA", "END-OF-MESSAGE": for the log */
+    uint64_t where_bytes;         /* of content, when it was lost inside */
     enum smtpd_leave leave;
 };
 
@@ -136,6 +138,15 @@ co_fn bool smtpd_gate_connect(struct smtpd_session *s, struct mail_reply *why_r)
 co_fn bool smtpd_gate(struct smtpd_session *s, enum mail_stage stage, const struct mail_rcpt *rcpt,
                       struct mail_reply *why_r);
 void smtpd_gate_end(struct smtpd_session *s);
+
+/* ---- smtpd_receipt.c: is the client there, and has it heard? ---- */
+
+void smtpd_presence_begin(struct smtpd_session *s);
+/* After commit. */
+void smtpd_receipt_take(struct smtpd_session *s, struct mail_sink *sink);
+/* next: how the read after the reply to end-of-data, or the sending of it, ended. Without a receipt: nothing.
+ */
+co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next);
 
 /* ---- smtpd_tx.c: the transaction ---- */
 

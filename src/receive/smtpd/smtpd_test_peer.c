@@ -18,12 +18,40 @@ static struct mail_reply or_yes(const struct mail_reply *r, int code)
     return r->code ? mail_reply_copy(r) : mail_reply_fixed(code, "2.0.0", "Ok");
 }
 
+struct peer_receipt {
+    struct mail_receipt receipt;
+    struct peer *peer;
+};
+
+static void settle(struct mail_receipt *r, bool was_heard)
+{
+    struct peer *p = ((struct peer_receipt *)r)->peer;
+
+    p->heard += was_heard;
+    p->unheard += !was_heard;
+}
+
+static void wake(void *arg)
+{
+    co_wake(arg);
+}
+
+/* The client's leaving wakes who waits for something else. */
+static co_fn void wait_until_left(const struct mail_presence *presence)
+{
+    presence->watch(presence, wake, co_self());
+    while (!presence->has_left(presence) && co_park(clock_ms() + 5000, "the client to leave") == CO_OK)
+        continue;
+    presence->watch(presence, NULL, NULL);
+}
+
 static struct mail_reply begin(struct mail_sink *s, const struct mail_client *c,
                                const struct mail_envelope *e)
 {
     struct peer *p = peer_of(s);
 
     buf_addf(&p->calls, "begin<%s> ", e->sender);
+    p->presence = c->presence;
     p->open++;
     buf_cut(&p->content, 0);
     return or_yes(&p->begin, 250);
@@ -49,7 +77,13 @@ static void content(struct mail_sink *s, struct bytes piece)
 static struct mail_reply commit(struct mail_sink *s)
 {
     struct peer *p = peer_of(s);
+    struct peer_receipt *receipt = mem_new(s, struct peer_receipt);
 
+    receipt->receipt.settle = settle;
+    receipt->peer = p;
+    s->receipt = &receipt->receipt;
+    if (p->commits_after_left)
+        wait_until_left(p->presence);
     buf_adds(&p->calls, "commit ");
     p->committed++;
     p->open--;
@@ -132,7 +166,7 @@ static co_fn void talk(void *arg)
                                  .family = AF_INET,
                                  .server_addr = "127.0.0.1",
                                  .server_port = "25"};
-    struct io_stream *stream = io_memory_new(ctx, p->input, p->step);
+    struct io_stream *stream = p->fd ? io_stream_new(ctx, p->fd) : io_memory_new(ctx, p->input, p->step);
     struct smtpd_conf *bound;
     struct error *e;
 
@@ -144,7 +178,8 @@ static co_fn void talk(void *arg)
     if (e != NULL)
         abort();
     profile.conf = bound;
-    io_memory_write_to(stream, &p->wire);
+    if (p->fd == 0)
+        io_memory_write_to(stream, &p->wire);
     smtpd_session_run(&profile, stream, &client);
     talloc_free(ctx);
 }

@@ -21,10 +21,14 @@ struct peer {
     struct mail_reply reject;
     struct mail_reply begin, recipient, content_begin, commit; /* code 0: yes */
     const char *addr;
+    int fd;                  /* a connected socket in place of `input`; 0: none */
+    bool commits_after_left; /* the sink answers when the client has gone */
     /* out */
+    const struct mail_presence *presence;
     struct buf wire;    /* what the client got */
     struct buf content; /* of the last committed message */
     struct buf calls;   /* "begin rcpt data commit " ... */
+    int heard, unheard; /* what the receipts said */
     size_t committed, aborted, open, hooks_open;
 };
 

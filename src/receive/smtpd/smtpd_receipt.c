@@ -1,0 +1,65 @@
+/*
+ * Whether the client has heard the reply to end-of-data (struct mail_receipt), and whether it is still there
+ * while others work for it (struct mail_presence).
+ */
+#include "smtpd_session.h"
+
+#include "clock.h"
+#include "mem.h"
+
+enum { ACKNOWLEDGE_MS = 2000, LOOK_MS = 20 };
+
+/* ---- presence ---- */
+
+static struct smtpd_session *session_of(const struct mail_presence *p)
+{
+    return (struct smtpd_session *)((char *)(uintptr_t)p - offsetof(struct smtpd_session, presence));
+}
+
+static bool has_left(const struct mail_presence *p)
+{
+    return io_peer_left(session_of(p)->stream);
+}
+
+static void watch(const struct mail_presence *p, void (*left)(void *arg), void *arg)
+{
+    io_on_left(session_of(p)->stream, left, arg);
+}
+
+void smtpd_presence_begin(struct smtpd_session *s)
+{
+    s->presence = (struct mail_presence){has_left, watch};
+    s->client->presence = &s->presence;
+}
+
+/* ---- receipt ---- */
+
+void smtpd_receipt_take(struct smtpd_session *s, struct mail_sink *sink)
+{
+    s->receipt = talloc_steal(s, sink->receipt);
+}
+
+/* A client that has closed its side, or sent commands ahead, may still take our reply: its host's
+ * acknowledgement tells. One that read the reply before it went on has acknowledged it by that. */
+static co_fn bool was_acknowledged(struct smtpd_session *s)
+{
+    uint64_t deadline = clock_ms() + ACKNOWLEDGE_MS;
+
+    if (!smtpd_flush(s))
+        return false;
+    while (!io_was_taken(s->stream) && clock_ms() < deadline)
+        if (co_sleep(clock_ms() + LOOK_MS, "the reply to be acknowledged") != CO_OK)
+            break;
+    return io_was_taken(s->stream);
+}
+
+co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next)
+{
+    bool was_heard;
+
+    if (s->receipt == NULL)
+        return;
+    was_heard = next != IO_RESET && was_acknowledged(s);
+    s->receipt->settle(s->receipt, was_heard);
+    TALLOC_FREE(s->receipt);
+}
