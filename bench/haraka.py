@@ -1,5 +1,5 @@
 """Haraka, from npm, as a before-queue server: whole message first, then forwarded to the filter (its own queue plugin
-smtp_forward), the filter's answer passed on. Installed once, into build-bench/haraka, or found in $HARAKA."""
+smtp_forward), the filter's answer passed on. Installed once, into build-bench/haraka, or found in $HARAKA_HOME."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from net import is_listening, wait_until
 
 # A version and a day of the registry, so that a run can be repeated.
 VERSION, BEFORE = "3.1.1", "2026-03-01"
-HOME = os.environ.get("HARAKA", os.path.join(ROOT, "build-bench", "haraka"))
+HOME = os.environ.get("HARAKA_HOME", os.path.join(ROOT, "build-bench", "haraka"))
 TAKE_ALL = "exports.hook_rcpt = (next) => next(OK);\n"
 
 
@@ -39,6 +39,9 @@ class Haraka:
         self.port = port
         self.folder = tempfile.mkdtemp(prefix="sp-haraka-", dir="/tmp")
         self.process = None
+        os.mkdir(os.path.join(self.folder, "config"))
+        shutil.copy(os.path.join(HOME, "node_modules", "Haraka", "config", "connection.ini"),
+                    os.path.join(self.folder, "config"))
         for name, text in {
             "config/smtp.ini": f"listen=127.0.0.1:{port}\nnodes=cpus\n",
             "config/plugins": "take_all\nqueue/smtp_forward\n",
