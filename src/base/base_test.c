@@ -102,6 +102,19 @@ static void test_buf_grows_and_stays_terminated(void **state)
     assert_string_equal(buf_text(&b), "");
 }
 
+static void test_buf_adds_numbers(void **state)
+{
+    struct buf b = {0};
+
+    buf_addu(&b, 0);
+    buf_addc(&b, ' ');
+    buf_addu(&b, 1090);
+    buf_addc(&b, ' ');
+    buf_addu(&b, UINT64_MAX);
+    assert_string_equal(buf_text(&b), "0 1090 18446744073709551615");
+    buf_deinit(&b);
+}
+
 /* The same text and length as the C library's, whole and cut off at every place. */
 #define SAME(...)                                                                                            \
     do {                                                                                                     \
@@ -209,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_bytes_to_u64),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_buf_grows_and_stays_terminated),
+        cmocka_unit_test(test_buf_adds_numbers),
         cmocka_unit_test(test_format_is_the_c_librarys),
         cmocka_unit_test(test_printed_text_of_any_length),
         cmocka_unit_test(test_error_context_is_prepended),

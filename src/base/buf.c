@@ -19,12 +19,21 @@ void buf_grow(struct buf *b, size_t more)
     b->room = room;
 }
 
-void buf_addf(struct buf *b, const char *fmt, ...)
+void buf_addu(struct buf *b, uint64_t number)
 {
-    va_list args, again;
+    char text[20], *end = text + sizeof(text), *p = end; /* the digits of 2^64 */
+
+    do
+        *--p = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    buf_add(b, bytes(p, (size_t)(end - p)));
+}
+
+void buf_addv(struct buf *b, const char *fmt, va_list args)
+{
+    va_list again;
     int n;
 
-    va_start(args, fmt);
     va_copy(again, args);
     buf_reserve(b, 0);
     n = format_text(b->p + b->n, b->room - b->n, fmt, args);
@@ -35,6 +44,14 @@ void buf_addf(struct buf *b, const char *fmt, ...)
     }
     b->n += (size_t)n;
     va_end(again);
+}
+
+void buf_addf(struct buf *b, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    buf_addv(b, fmt, args);
     va_end(args);
 }
 

@@ -10,6 +10,8 @@
 
 #include "bytes.h"
 
+#include <stdarg.h>
+
 struct buf {
     char *p;
     size_t n;
@@ -46,7 +48,9 @@ static inline void buf_adds(struct buf *b, const char *text)
     buf_add(b, bytes_of(text));
 }
 
+void buf_addu(struct buf *b, uint64_t number); /* decimal */
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_addv(struct buf *b, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 void buf_cut(struct buf *b, size_t n);  /* keep the first n bytes */
 void buf_drop(struct buf *b, size_t n); /* forget the first n bytes */
 void buf_deinit(struct buf *b);

@@ -23,9 +23,9 @@ static struct {
     char *path;
     int facility;
     bool verbose;
-    pid_t pid; /* 0: not asked since the last fork */
     char tag[128];
     char host[256];
+    char speaker[448]; /* "host tag[pid]: "; "" until needed, and after a fork */
     struct buf gathered;
     uint64_t flush_at;
     void (*take)(const char *line, void *arg);
@@ -89,9 +89,15 @@ struct error *log_reopen(void)
     return the_log.place == LOG_TO_FILE ? open_file() : NULL;
 }
 
+static void forget_speaker(void)
+{
+    the_log.speaker[0] = '\0';
+}
+
 void log_set_tag(const char *tag)
 {
     format_print(the_log.tag, sizeof(the_log.tag), "%s", tag);
+    forget_speaker();
     if (the_log.place == LOG_TO_SYSLOG)
         openlog(the_log.tag, LOG_PID | LOG_NDELAY, the_log.facility);
 }
@@ -113,10 +119,16 @@ static void mask_controls(char *text, size_t n)
     unsigned char *p = (unsigned char *)text;
 
     for (size_t i = 0; i < n;) {
-        size_t length = bytes_utf8_length(bytes(text + i, n - i));
-        bool is_c1 = length == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
+        size_t length;
+        bool is_c1;
 
-        if (length == 0 || is_c1 || (length == 1 && !ascii_is_print(p[i]))) {
+        if (ascii_is_print(p[i])) {
+            i++;
+            continue;
+        }
+        length = bytes_utf8_length(bytes(text + i, n - i));
+        is_c1 = length == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
+        if (length <= 1 || is_c1) {
             length = length ? length : 1;
             memset(p + i, '?', length);
         }
@@ -142,28 +154,31 @@ static const char *stamp(void)
     return text;
 }
 
-static void forget_pid(void)
+static const char *speaker(void)
 {
-    the_log.pid = 0;
-}
+    static bool is_fork_watched;
 
-static void gather(const char *text, size_t n)
-{
-    if (the_log.pid == 0) {
-        static bool is_watched;
-
-        the_log.pid = getpid();
-        if (!is_watched)
-            pthread_atfork(NULL, NULL, forget_pid);
-        is_watched = true;
-    }
+    if (the_log.speaker[0] != '\0')
+        return the_log.speaker;
+    if (!is_fork_watched)
+        pthread_atfork(NULL, NULL, forget_speaker);
+    is_fork_watched = true;
     if (the_log.host[0] == '\0') {
         gethostname(the_log.host, sizeof(the_log.host) - 1);
         the_log.host[strcspn(the_log.host, ".")] = '\0';
     }
+    format_print(the_log.speaker, sizeof(the_log.speaker), "%s %s[%d]: ", the_log.host, the_log.tag,
+                 (int)getpid());
+    return the_log.speaker;
+}
+
+static void gather(const char *text, size_t n)
+{
     if (the_log.gathered.n == 0)
         the_log.flush_at = clock_ms() + GATHER_MS;
-    buf_addf(&the_log.gathered, "%s %s %s[%d]: ", stamp(), the_log.host, the_log.tag, (int)the_log.pid);
+    buf_adds(&the_log.gathered, stamp());
+    buf_addc(&the_log.gathered, ' ');
+    buf_adds(&the_log.gathered, speaker());
     buf_add(&the_log.gathered, bytes(text, n));
     buf_addc(&the_log.gathered, '\n');
     if (the_log.gathered.n > GATHER_LIMIT)
@@ -201,9 +216,10 @@ static void put(int level, const char *prefix, const char *fmt, va_list args)
 static void put(int level, const char *prefix, const char *fmt, va_list args)
 {
     static char line[LINE_LIMIT];
-    size_t n = (size_t)format_print(line, sizeof(line), "%s", prefix);
+    size_t n = strlen(prefix);
     int more = format_text(line + n, sizeof(line) - n, fmt, args);
 
+    memcpy(line, prefix, n);
     n = more < 0 ? n : n + (size_t)more;
     if (n >= sizeof(line))
         n = sizeof(line) - 1;
