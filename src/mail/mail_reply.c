@@ -1,45 +1,51 @@
 /* SMTP replies as values. See mail.h. */
 #include "mail.h"
 
-#include "buf.h"
-#include "format.h"
-#include "mem.h"
-
 #include <stdlib.h>
 
 struct mail_reply mail_reply_fixed(int code, const char *dsn, const char *text)
 {
     struct mail_reply r = {.code = code, .text = text};
 
-    format_print(r.dsn, sizeof(r.dsn), "%s", dsn);
+    for (size_t i = 0; dsn[i] != '\0' && i + 1 < sizeof(r.dsn); i++)
+        r.dsn[i] = dsn[i];
+    return r;
+}
+
+struct mail_reply mail_reply_take(int code, const char *dsn, struct buf *text)
+{
+    struct mail_reply r = mail_reply_fixed(code, dsn, buf_text(text));
+
+    r.owned = text->p;
+    *text = (struct buf){0};
     return r;
 }
 
 struct mail_reply mail_reply(int code, const char *dsn, const char *fmt, ...)
 {
-    struct mail_reply r = mail_reply_fixed(code, dsn, NULL);
+    struct buf text = {0};
     va_list args;
 
     va_start(args, fmt);
-    r.owned = mem_vprintf(NULL, fmt, args);
+    buf_addv(&text, fmt, args);
     va_end(args);
-    r.text = r.owned;
-    return r;
+    return mail_reply_take(code, dsn, &text);
 }
 
 void mail_reply_deinit(struct mail_reply *r)
 {
-    talloc_free(r->owned);
+    free(r->owned);
     *r = (struct mail_reply){0};
 }
 
 struct mail_reply mail_reply_copy(const struct mail_reply *r)
 {
-    struct mail_reply copy = *r;
+    struct buf text = {0};
 
-    if (r->owned != NULL)
-        copy.text = copy.owned = mem_strdup(NULL, r->owned);
-    return copy;
+    if (r->owned == NULL)
+        return *r;
+    buf_adds(&text, r->owned);
+    return mail_reply_take(r->code, r->dsn, &text);
 }
 
 struct mail_reply mail_reply_trouble(void)
