@@ -31,7 +31,7 @@ enum smtp_feature {
 };
 /* A list as in smtpd_discard_ehlo_keywords ("8bitmime, dsn silent-discard"). Unknown words: in *unknown_r
  * (borrowed from list, empty when none). */
-unsigned smtp_features_parse(const char *list, struct bytes *unknown_r);
+unsigned smtp_features_parse(struct bytes list, struct bytes *unknown_r);
 
 /* ---- grammar ---- */
 
@@ -67,8 +67,9 @@ void smtp_reply_format(struct buf *out, const struct mail_reply *r);
 
 /* A reply as another server sent it. */
 struct smtp_reply {
-    int code;   /* 200..599, of the last line */
-    char *text; /* all lines, '\n' between, each without code and separator; masked to printable ASCII */
+    int code; /* 200..599, of the last line */
+    const char
+        *text; /* all lines, '\n' between, each without code and separator; masked to printable ASCII */
 };
 enum { SMTP_REPLY_LINE_LIMIT = 2048, SMTP_REPLY_LIMIT = 16384, SMTP_REPLY_LINES = 100 };
 
@@ -153,8 +154,9 @@ struct smtp_client {
     unsigned features;        /* of the last EHLO */
     uint64_t size_limit;      /* of SIZE; 0: not told */
     unsigned xforward;        /* names of its XFORWARD line */
-    struct smtp_reply reply;  /* the last one; text owned by the client until the next */
-    const char *garbage;      /* the last line that was not "ddd[- ]", or NULL: then reply.code is 0 */
+    struct smtp_reply reply;  /* the last one; its text stands in `text` until the next */
+    struct buf text;
+    const char *garbage; /* the last line that was not "ddd[- ]", or NULL: then reply.code is 0 */
     bool is_lmtp;
 };
 /* Over a connected stream, which it takes. */

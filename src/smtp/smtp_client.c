@@ -12,10 +12,19 @@
 
 #include <stdarg.h>
 
+enum { GARBAGE_SHOWN = 100 };
+
+static int destroy(struct smtp_client *c)
+{
+    buf_deinit(&c->text);
+    return 0;
+}
+
 struct smtp_client *smtp_client_new(const void *ctx, struct io_stream *stream, const char *peer)
 {
     struct smtp_client *c = mem_new(ctx, struct smtp_client);
 
+    talloc_set_destructor(c, destroy);
     c->stream = talloc_steal(c, stream);
     c->peer = mem_strdup(c, peer);
     return c;
@@ -23,13 +32,18 @@ struct smtp_client *smtp_client_new(const void *ctx, struct io_stream *stream, c
 
 /* ---- replies ---- */
 
-static char *masked(const void *ctx, struct bytes text)
+static void mask(char *text, size_t n)
 {
-    char *copy = bytes_dup(ctx, text);
+    for (size_t i = 0; i < n; i++)
+        text[i] = ascii_is_print((unsigned char)text[i]) ? text[i] : '?';
+}
 
-    for (size_t i = 0; i < text.n; i++)
-        if (!ascii_is_print((unsigned char)copy[i]))
-            copy[i] = '?';
+static const char *garbage(struct smtp_client *c, struct bytes line)
+{
+    size_t n = line.n < GARBAGE_SHOWN ? line.n : GARBAGE_SHOWN;
+    char *copy = bytes_dup(c, bytes(line.p, n));
+
+    mask(copy, n);
     return copy;
 }
 
@@ -37,29 +51,36 @@ struct reading {
     int code;
     bool is_garbage;
     size_t lines;
-    struct buf text;
 };
+
+/* 200..599 when the line begins with "ddd", "ddd " or "ddd-"; else 0. */
+static int code_of(struct bytes line)
+{
+    if (line.n < 3 || line.p[0] < '2' || line.p[0] > '5' || !ascii_is_digit(line.p[1]) ||
+        !ascii_is_digit(line.p[2]) || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-'))
+        return 0;
+    return (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0';
+}
 
 /* "ddd", "ddd text" or "ddd-text"; true when it ends the reply. */
 static bool take_line(struct smtp_client *c, struct reading *r, struct bytes line)
 {
-    uint64_t code = 0;
-    char separator = line.n > 3 ? line.p[3] : ' ';
-    bool is_reply = line.n >= 3 && bytes_to_u64(bytes(line.p, 3), 599, &code) && code >= 200 &&
-                    (separator == ' ' || separator == '-');
-    char *text;
+    int code = code_of(line);
+    bool is_last = code != 0 && (line.n == 3 || line.p[3] == ' ');
 
-    if (!is_reply || (r->lines > 0 && r->code != 0 && r->code / 100 != (int)code / 100)) {
+    if (code == 0 || (r->lines > 0 && r->code != 0 && r->code / 100 != code / 100)) {
         r->is_garbage = true;
-        c->garbage = masked(c, bytes(line.p, line.n < 100 ? line.n : 100));
+        c->garbage = garbage(c, line);
     }
-    text = masked(NULL, is_reply ? bytes_skip(line, 4) : line);
-    buf_addf(&r->text, "%s%s", r->lines > 0 ? "\n" : "", text);
-    talloc_free(text);
-    r->lines++;
-    if (is_reply)
-        r->code = (int)code;
-    return is_reply && separator == ' ';
+    if (code != 0)
+        line = bytes_skip(line, 4);
+    if (r->lines++ > 0)
+        buf_addc(&c->text, '\n');
+    buf_add(&c->text, line);
+    mask(c->text.p + c->text.n - line.n, line.n);
+    if (code != 0)
+        r->code = code;
+    return is_last;
 }
 
 co_fn enum io_end smtp_client_read_reply(struct smtp_client *c, uint64_t deadline)
@@ -69,22 +90,19 @@ co_fn enum io_end smtp_client_read_reply(struct smtp_client *c, uint64_t deadlin
     bool is_last = false, bare_lf;
     struct bytes line;
 
-    TALLOC_FREE(c->reply.text);
-    c->reply.code = 0;
+    c->reply = (struct smtp_reply){0};
+    buf_cut(&c->text, 0);
     c->garbage = NULL;
     while (!is_last) {
         end = smtp_read_line(c->stream, SMTP_REPLY_LINE_LIMIT, deadline, &line, &bare_lf);
         if (end == IO_FULL)
             continue; /* an overlong line says nothing; the reply's last line must still come */
-        if (end != IO_OK || r.lines == SMTP_REPLY_LINES || r.text.n + line.n > SMTP_REPLY_LIMIT) {
-            buf_deinit(&r.text);
+        if (end != IO_OK || r.lines == SMTP_REPLY_LINES || c->text.n + line.n > SMTP_REPLY_LIMIT)
             return end == IO_OK ? IO_FULL : end;
-        }
         is_last = take_line(c, &r, line);
     }
     c->reply.code = r.is_garbage ? 0 : r.code;
-    c->reply.text = bytes_dup(c, buf_bytes(&r.text));
-    buf_deinit(&r.text);
+    c->reply.text = buf_text(&c->text);
     return IO_OK;
 }
 
@@ -133,10 +151,8 @@ static void take_feature(struct smtp_client *c, struct bytes line)
     struct bytes rest = line;
     struct bytes word = bytes_word(&rest, " \t=");
     struct bytes unknown;
-    char *name = bytes_dup(c, word);
-    unsigned feature = smtp_features_parse(name, &unknown) & ~(unsigned)SMTP_SILENT_DISCARD;
+    unsigned feature = smtp_features_parse(word, &unknown) & ~(unsigned)SMTP_SILENT_DISCARD;
 
-    talloc_free(name);
     c->features |= feature;
     rest = bytes_trim(rest);
     if (feature == SMTP_SIZE)

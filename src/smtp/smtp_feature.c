@@ -32,14 +32,13 @@ static unsigned feature_of(struct bytes word)
     return 0;
 }
 
-unsigned smtp_features_parse(const char *list, struct bytes *unknown_r)
+unsigned smtp_features_parse(struct bytes list, struct bytes *unknown_r)
 {
-    struct bytes rest = bytes_of(list);
     struct bytes word;
     unsigned all = 0;
 
-    *unknown_r = bytes(list, 0);
-    while ((word = bytes_word(&rest, " \t\r\n,")).n > 0) {
+    *unknown_r = bytes(list.p, 0);
+    while ((word = bytes_word(&list, " \t\r\n,")).n > 0) {
         unsigned one = feature_of(word);
 
         if (one == 0 && unknown_r->n == 0)

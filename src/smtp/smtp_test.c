@@ -305,6 +305,11 @@ static void client_replies(void *arg)
         {"rubbish\r\n250 ok\r\n", IO_OK, 0, "rubbish\nok"},
         {"150 early\r\n250 ok\r\n", IO_OK, 0, "150 early\nok"},
         {"250-a\r\n550 b\r\n", IO_OK, 0, "a\nb"},
+        {"25\r\n250 ok\r\n", IO_OK, 0, "25\nok"},
+        {"25x ok\r\n250 ok\r\n", IO_OK, 0, "25x ok\nok"},
+        {"250x\r\n250 ok\r\n", IO_OK, 0, "250x\nok"},
+        {"600 late\r\n250-\r\n250 \r\n", IO_OK, 0, "600 late\n\n"},
+        {"599 last\r\n", IO_OK, 599, "last"},
         {"250-a\r\n", IO_CLOSED, 0, NULL},
         {"", IO_CLOSED, 0, NULL},
     };
@@ -326,6 +331,28 @@ static void client_replies(void *arg)
 static void test_client_replies_cut_at_every_byte(void **state)
 {
     run(client_replies);
+}
+
+static void client_second_reply(void *arg)
+{
+    struct bytes wire = BYTES("250-one\r\n250 two\r\n550\r\n354 x");
+    struct smtp_client *c = smtp_client_new(NULL, io_memory_new(NULL, wire, 0), "test");
+
+    assert_int_equal(smtp_client_read_reply(c, soon()), IO_OK);
+    assert_string_equal(c->reply.text, "one\ntwo");
+    assert_int_equal(smtp_client_read_reply(c, soon()), IO_OK);
+    assert_int_equal(c->reply.code, 550);
+    assert_string_equal(c->reply.text, "");
+    assert_int_equal(smtp_client_read_reply(c, soon()), IO_CLOSED);
+    assert_int_equal(c->reply.code, 0);
+    assert_null(c->reply.text);
+    smtp_client_close(&c);
+    done = true;
+}
+
+static void test_client_reply_takes_the_place_of_the_last(void **state)
+{
+    run(client_second_reply);
 }
 
 static void client_features(void *arg)
@@ -374,10 +401,10 @@ static void test_features_parse(void **state)
 {
     struct bytes unknown;
 
-    assert_int_equal(smtp_features_parse("8bitmime, dsn silent-discard", &unknown),
+    assert_int_equal(smtp_features_parse(BYTES("8bitmime, dsn silent-discard"), &unknown),
                      SMTP_8BITMIME | SMTP_DSN | SMTP_SILENT_DISCARD);
     assert_int_equal(unknown.n, 0);
-    assert_int_equal(smtp_features_parse("dsn foo", &unknown), SMTP_DSN);
+    assert_int_equal(smtp_features_parse(BYTES("dsn foo"), &unknown), SMTP_DSN);
     assert_true(bytes_eq(unknown, BYTES("foo")));
 }
 
@@ -394,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_lines_cut_at_every_byte),
         cmocka_unit_test(test_an_endless_line_ends_the_session),
         cmocka_unit_test(test_client_replies_cut_at_every_byte),
+        cmocka_unit_test(test_client_reply_takes_the_place_of_the_last),
         cmocka_unit_test(test_client_features),
         cmocka_unit_test(test_an_endless_reply_is_cut),
         cmocka_unit_test(test_features_parse),

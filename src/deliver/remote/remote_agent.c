@@ -132,7 +132,7 @@ static struct error *remote_open(const void *ctx, const char *service, const str
     a->session_limit = conf_int(conf, "smtp_mx_session_limit");
     line_limit = conf_size(conf, "smtp_line_length_limit");
     a->line_limit = line_limit > 2 ? (size_t)line_limit : 0;
-    a->discard = smtp_features_parse(conf_text(conf, "smtp_discard_ehlo_keywords"), &unknown);
+    a->discard = smtp_features_parse(bytes_of(conf_text(conf, "smtp_discard_ehlo_keywords")), &unknown);
     if (unknown.n > 0)
         log_warn("smtp_discard_ehlo_keywords: unknown keyword \"%.*s\"", BYTES_FMT(unknown));
     a->family = family_of(conf_text(conf, "inet_protocols"));

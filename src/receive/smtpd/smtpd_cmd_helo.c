@@ -34,23 +34,24 @@ static co_fn unsigned discarded_for(struct smtpd_session *s)
     if (s->conf->discard_maps.n == 0 ||
         table_maps_find(&s->conf->discard_maps, s->command, bytes_of(s->client->addr), &value) != TABLE_FOUND)
         return s->conf->discarded;
-    return smtp_features_parse(value, &unknown);
+    return smtp_features_parse(bytes_of(value), &unknown);
 }
 
 /* RFC 5321 4.1.1.1, keywords in Postfix's order. */
 static struct mail_reply features_reply(struct smtpd_session *s)
 {
-    struct mail_reply r = {.code = 250};
     struct buf text = {0};
     unsigned f = s->features;
 
     buf_adds(&text, s->conf->myhostname);
     if (f & SMTP_PIPELINING)
         buf_adds(&text, "\nPIPELINING");
-    if (f & SMTP_SIZE && s->conf->message_size_limit > 0)
-        buf_addf(&text, "\nSIZE %llu", (unsigned long long)s->conf->message_size_limit);
-    else if (f & SMTP_SIZE)
+    if (f & SMTP_SIZE)
         buf_adds(&text, "\nSIZE");
+    if (f & SMTP_SIZE && s->conf->message_size_limit > 0) {
+        buf_addc(&text, ' ');
+        buf_addu(&text, s->conf->message_size_limit);
+    }
     if (f & SMTP_VRFY)
         buf_adds(&text, "\nVRFY");
     if (f & SMTP_XFORWARD)
@@ -65,9 +66,7 @@ static struct mail_reply features_reply(struct smtpd_session *s)
         buf_adds(&text, "\nSMTPUTF8");
     if (f & SMTP_CHUNKING)
         buf_adds(&text, "\nCHUNKING");
-    r.text = r.owned = bytes_dup(NULL, buf_bytes(&text));
-    buf_deinit(&text);
-    return r;
+    return mail_reply_take(250, "", &text);
 }
 
 struct mail_reply smtpd_cmd_ehlo(struct smtpd_session *s, const struct smtp_line *line)

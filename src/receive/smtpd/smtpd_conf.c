@@ -34,7 +34,7 @@ static struct error *bind_features(const void *ctx, struct smtpd_conf *c, const 
         c->features |= SMTP_SMTPUTF8;
     if (!c->is_vrfy_disabled)
         c->features |= SMTP_VRFY;
-    c->discarded = smtp_features_parse(list, &unknown);
+    c->discarded = smtp_features_parse(bytes_of(list), &unknown);
     if (unknown.n > 0)
         log_warn("unknown EHLO keyword \"%.*s\" in smtpd_discard_ehlo_keywords", BYTES_FMT(unknown));
     return table_maps_open(ctx, conf_text(conf, "smtpd_discard_ehlo_keyword_address_maps"), conf,
