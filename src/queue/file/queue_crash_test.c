@@ -1,14 +1,15 @@
 /*
  * The promise behind every 250, tried: a writer is killed at random moments, and what it acknowledged must be
- * there, whole; and under strace, the syncs of file and directory must come before the acknowledgement.
+ * there, whole; and under strace, the syncs of file and directory, or of the journal, must come before the
+ * acknowledgement.
  *
- * The program runs itself as the writer: queue_crash_test write DIR COUNT.
+ * The program runs itself as the writer: queue_crash_test write DIR COUNT JOURNAL_SIZE.
  */
 #include "buf.h"
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
-#include "queue_file.h"
+#include "queue_journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,16 +25,18 @@
 
 #include <cmocka.h>
 
-enum { RUNS = 50, WRITERS = 4, LARGE = QUEUE_MEMORY_LIMIT + 12345 };
+enum { RUNS = 50, WRITERS = 4, LARGE = QUEUE_MEMORY_LIMIT + 12345, TRACED = 2 };
+#define JOURNAL "262144"
 
 static char self[PATH_MAX];
 static char dir[64];
 
 /* ---- the writer: ids go to standard output once they are committed ---- */
 
-static struct queue *queue_of(const char *path)
+static struct queue *queue_of(const char *path, uint64_t journal_size)
 {
-    const struct queue_conf conf = {.directory = path, .hash_depth = 1};
+    const struct queue_conf conf = {
+        .directory = path, .hash_depth = 1, .journal_size = journal_size, .journal_delay_ms = 20};
     struct queue *q = NULL;
     struct error *e = queue_open(NULL, &conf, &q);
 
@@ -54,6 +57,7 @@ static size_t content_of(const char *id, char out[LARGE])
 
 static struct queue *writing_q;
 static long left;
+static bool waits_for_journal;
 
 static void write_messages(void *arg)
 {
@@ -75,15 +79,20 @@ static void write_messages(void *arg)
         if (dprintf(STDOUT_FILENO, "%s\n", env.id) < 0)
             exit(1);
         queue_writer_free(&w);
+        while (waits_for_journal && !queue_journal_is_ready(writing_q))
+            co_sleep(clock_ms() + 1, "the journal");
     }
+    if (waits_for_journal)
+        exit(0);
 }
 
-static int write_main(const char *path, long count)
+static int write_main(const char *path, long count, long journal_size)
 {
     co_init(2);
-    writing_q = queue_of(path);
+    writing_q = queue_of(path, (uint64_t)journal_size);
     left = count;
-    for (uintptr_t i = 0; i < (count > 1 ? WRITERS : 1); i++)
+    waits_for_journal = journal_size > 0 && count == TRACED;
+    for (uintptr_t i = 0; i < (count > TRACED ? WRITERS : 1); i++)
         co_spawn(write_messages, (void *)i, "writer");
     co_run();
     return 0;
@@ -92,7 +101,7 @@ static int write_main(const char *path, long count)
 /* ---- killing ---- */
 
 /* Starts the writer with its standard output on *out_r. */
-static pid_t start_writer(const char *count, int *out_r)
+static pid_t start_writer(const char *count, const char *journal_size, int *out_r)
 {
     int fds[2];
     pid_t pid;
@@ -101,7 +110,7 @@ static pid_t start_writer(const char *count, int *out_r)
     pid = fork();
     if (pid == 0) {
         dup2(fds[1], STDOUT_FILENO);
-        execl(self, self, "write", dir, count, (char *)NULL);
+        execl(self, self, "write", dir, count, journal_size, (char *)NULL);
         _exit(127);
     }
     close(fds[1]);
@@ -164,7 +173,7 @@ static void no_line(const char *line, void *arg)
  * yet. */
 static size_t check_after_kill(struct bytes acknowledged)
 {
-    struct queue *q = queue_of(dir);
+    struct queue *q = queue_of(dir, 0);
     struct count count = {.q = q};
     size_t n = 0;
     char command[128];
@@ -195,7 +204,7 @@ static void test_kill_at_any_instant(void **state)
         struct buf acknowledged = {0};
         const struct timespec moment = {.tv_nsec = 1000000 + random() % 30000000};
         int out, status;
-        pid_t pid = start_writer("1000000", &out);
+        pid_t pid = start_writer("1000000", i / 2 % 2 ? JOURNAL : "0", &out);
 
         if (i % 2) /* at work for certain; else perhaps before the first message */
             assert_int_equal(poll(&(struct pollfd){.fd = out, .events = POLLIN}, 1, 10000), 1);
@@ -222,8 +231,8 @@ static void test_repair_beside_writers(void **state)
     struct queue *q;
 
     log_capture(no_line, NULL);
-    q = queue_of(dir);
-    pid = start_writer("1000", &out); /* the pipe holds all their ids */
+    q = queue_of(dir, 0);
+    pid = start_writer("1000", JOURNAL, &out); /* the pipe holds all their ids */
     while (waitpid(pid, &status, WNOHANG) == 0)
         assert_null(queue_recover(q));
     read_all(out, &acknowledged);
@@ -247,40 +256,84 @@ static size_t find_after(struct bytes text, size_t from, const char *needle)
     return from + at + strlen(needle);
 }
 
-static void test_sync_before_acknowledgement(void **state)
+/* The trace of a writer of TRACED messages. */
+static void run_traced(const char *journal_size, struct buf *trace)
 {
-    char command[PATH_MAX + 512], needle[128];
-    struct buf trace = {0};
-    size_t at, acknowledged;
+    char command[PATH_MAX + 512];
     FILE *f;
 
-    if (system("command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null") != 0)
-        skip();
     snprintf(command, sizeof(command),
              "ASAN_OPTIONS=detect_leaks=0 strace -f -y -e "
              "trace=openat,write,pwritev,pwrite64,writev,fchmod,fsync,fdatasync,close -o "
              "%s/trace %s "
-             "write %s 1 >%s/out",
-             dir, self, dir, dir);
+             "write %s %d %s >%s/out",
+             dir, self, dir, TRACED, journal_size, dir);
     assert_int_equal(system(command), 0);
     snprintf(command, sizeof(command), "cat %s/trace", dir);
     f = popen(command, "r");
-    read_all(fileno(f), &trace);
+    read_all(fileno(f), trace);
     pclose(f);
+}
+
+static bool can_trace(void)
+{
+    return system("command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null") == 0;
+}
+
+/* A call on this file, or one whose name begins so, that succeeded. */
+static size_t find_call(const struct buf *trace, size_t from, const char *call, const char *below)
+{
+    char needle[128];
+    size_t at = find_after(buf_bytes(trace), from, call);
+
+    snprintf(needle, sizeof(needle), "<%s/%s", dir, below);
+    at = find_after(buf_bytes(trace), at, needle);
+    return find_after(buf_bytes(trace), at, "= 0");
+}
+
+static size_t find_acknowledgement(const struct buf *trace, size_t from)
+{
+    char needle[128];
+
+    snprintf(needle, sizeof(needle), "write(1<%s/out>", dir);
+    return find_after(buf_bytes(trace), from, needle);
+}
+
+static void test_sync_before_acknowledgement(void **state)
+{
+    struct buf trace = {0};
+    size_t at;
+
+    if (!can_trace())
+        skip();
+    run_traced("0", &trace);
     at = find_after(buf_bytes(&trace), 0, "O_EXCL");
     at = find_after(buf_bytes(&trace), at, "fchmod(");
     at = find_after(buf_bytes(&trace), at, ", 0700)");
-    at = find_after(buf_bytes(&trace), at, "fsync(");
-    snprintf(needle, sizeof(needle), "<%s/incoming/", dir);
-    at = find_after(buf_bytes(&trace), at, needle);
-    at = find_after(buf_bytes(&trace), at, "= 0");
-    at = find_after(buf_bytes(&trace), at, "fsync(");
-    snprintf(needle, sizeof(needle), "<%s/incoming>", dir);
-    at = find_after(buf_bytes(&trace), at, needle);
-    at = find_after(buf_bytes(&trace), at, "= 0");
-    snprintf(needle, sizeof(needle), "write(1<%s/out>", dir);
-    acknowledged = find_after(buf_bytes(&trace), 0, needle);
-    assert_true(acknowledged > at);
+    at = find_call(&trace, at, "fsync(", "incoming/");
+    at = find_call(&trace, at, "fsync(", "incoming>");
+    assert_true(find_acknowledgement(&trace, 0) > at);
+    buf_deinit(&trace);
+}
+
+/* The second message: its file is complete, then it is in the journal, then the journal is synced; its file
+ * is not. */
+static void test_journal_before_acknowledgement(void **state)
+{
+    struct buf trace = {0};
+    size_t first, at, second;
+
+    if (!can_trace())
+        skip();
+    run_traced(JOURNAL, &trace);
+    first = find_acknowledgement(&trace, 0);
+    second = find_acknowledgement(&trace, first);
+    at = find_after(buf_bytes(&trace), first, "O_EXCL");
+    at = find_after(buf_bytes(&trace), at, ", 0700)");
+    at = find_after(buf_bytes(&trace), at, "pwritev(");
+    at = find_call(&trace, at, "fdatasync(", "journal/0>");
+    assert_true(second > at);
+    assert_true(bytes_find(bytes(trace.p + at, second - at), BYTES(" fsync(")) == SIZE_MAX);
     buf_deinit(&trace);
 }
 
@@ -304,10 +357,11 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_kill_at_any_instant, setup, teardown),
         cmocka_unit_test_setup_teardown(test_repair_beside_writers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_before_acknowledgement, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_journal_before_acknowledgement, setup, teardown),
     };
 
-    if (argc == 4 && strcmp(argv[1], "write") == 0)
-        return write_main(argv[2], strtol(argv[3], NULL, 10));
+    if (argc == 5 && strcmp(argv[1], "write") == 0)
+        return write_main(argv[2], strtol(argv[3], NULL, 10), strtol(argv[4], NULL, 10));
     if (realpath("/proc/self/exe", self) == NULL)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

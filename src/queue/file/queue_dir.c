@@ -109,7 +109,7 @@ static void set_journal(struct queue *q, const struct queue_conf *conf)
     else
         read_boot_id(q->boot_id);
     if (conf->journal_size > 0 && q->boot_id[0] != '\0')
-        q->journal = queue_journal_new(q, conf->journal_size);
+        q->journal = queue_journal_new(q, conf);
     else if (conf->journal_size > 0)
         log_warn("queue journal: the kernel does not tell its boot id; queue files are synced one by one");
 }

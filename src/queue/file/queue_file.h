@@ -38,7 +38,9 @@ struct queue_conf {
     uid_t owner;           /* when root opens it: who gets the directories that are made; 0, 0: root */
     gid_t group;
     uint64_t journal_size; /* queue_journal_size, of a process that writes messages; 0: no journal */
-    const char *boot_id;   /* for tests, which imitate another boot; NULL: the kernel's */
+    /* For tests, which imitate another boot and are in a hurry. */
+    const char *boot_id;       /* NULL: the kernel's */
+    uint64_t journal_delay_ms; /* from a journal's first record to its checkpoint; 0: ten seconds */
 };
 struct error *queue_open(const void *ctx, const struct queue_conf *conf, struct queue **queue_r);
 const char *queue_directory(const struct queue *q);

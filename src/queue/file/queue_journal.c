@@ -22,7 +22,7 @@ enum state { UNASKED, PREPARING, READY, STOPPED };
 
 struct queue_journal {
     struct queue *q;
-    uint64_t half_size;
+    uint64_t half_size, delay_ms;
     enum state state;
     uint64_t retry_ms;
     bool is_warned;
@@ -41,14 +41,15 @@ static int close_file(struct queue_journal *j)
     return 0;
 }
 
-struct queue_journal *queue_journal_new(struct queue *q, uint64_t size)
+struct queue_journal *queue_journal_new(struct queue *q, const struct queue_conf *conf)
 {
     struct queue_journal *j = mem_new(q, struct queue_journal);
-    uint64_t half = size / 2 / QUEUE_JOURNAL_BLOCK * QUEUE_JOURNAL_BLOCK;
+    uint64_t half = conf->journal_size / 2 / QUEUE_JOURNAL_BLOCK * QUEUE_JOURNAL_BLOCK;
 
     if (half < QUEUE_JOURNAL_HALF_LEAST)
         half = QUEUE_JOURNAL_HALF_LEAST;
     j->half_size = half < QUEUE_JOURNAL_HALF_LIMIT ? half : QUEUE_JOURNAL_HALF_LIMIT;
+    j->delay_ms = conf->journal_delay_ms != 0 ? conf->journal_delay_ms : DELAY_MS;
     j->q = q;
     j->file.fd = -1;
     talloc_set_destructor(j, close_file);
@@ -162,8 +163,8 @@ static co_fn void keep(void *arg)
     while (!j->is_kept && (has_records(j, 0) || has_records(j, 1))) {
         unsigned half = has_records(j, !j->at) ? !j->at : j->at;
 
-        if (half == j->at && clock_ms() < j->since_ms[half] + DELAY_MS) {
-            co_park(j->since_ms[half] + DELAY_MS, "the journal's checkpoint");
+        if (half == j->at && clock_ms() < j->since_ms[half] + j->delay_ms) {
+            co_park(j->since_ms[half] + j->delay_ms, "the journal's checkpoint");
             continue;
         }
         j->at = !half;

@@ -135,7 +135,7 @@ void queue_journal_void(struct queue_journal_slot *slot, struct queue_job **jobs
 /* ---- queue_journal.c: this process's journal, in the loop's thread ---- */
 
 /* Memory of q; asked for and prepared when the first message is committed. */
-struct queue_journal *queue_journal_new(struct queue *q, uint64_t size);
+struct queue_journal *queue_journal_new(struct queue *q, const struct queue_conf *conf);
 /* Before and after a batch, of which there is one at a time. *slot_r has no journal when this batch must do
  * without. */
 void queue_journal_begin(struct queue *q, struct queue_job **jobs, size_t n,

@@ -86,13 +86,16 @@ enum queue_journal_state queue_journal_judge(struct bytes half, const char *boot
 {
     struct queue_journal_record first;
     struct bytes rest = bytes_skip(half, QUEUE_JOURNAL_BLOCK);
+    const char *why;
 
     if (half.n < sizeof(*header_r) || is_zero(bytes(half.p, sizeof(*header_r))))
         return QUEUE_JOURNAL_FRESH;
     memcpy(header_r, half.p, sizeof(*header_r));
-    *why_r = check_header(header_r);
-    if (*why_r != NULL)
+    why = check_header(header_r);
+    if (why != NULL) {
+        *why_r = why;
         return QUEUE_JOURNAL_STRANGE;
+    }
     if (rest.n < sizeof(first))
         return QUEUE_JOURNAL_EMPTY;
     memcpy(&first, rest.p, sizeof(first));
