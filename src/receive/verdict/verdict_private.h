@@ -1,0 +1,68 @@
+/* Inside receive/verdict: the memory as one worker has it. */
+#ifndef VERDICT_VERDICT_PRIVATE_H
+#define VERDICT_VERDICT_PRIVATE_H
+
+#include "verdict.h"
+#include "verdict_shared.h"
+#include "verdict_store.h"
+
+#include <openssl/types.h>
+
+/* A coroutine that looks again when a run has ended or a write is done; on its own stack. */
+struct verdict_waiter {
+    struct co *co;
+    struct verdict_waiter *prev, *next;
+};
+
+struct verdict {
+    struct verdict_shared *shared; /* NULL: smtpd_proxy_verdict_memory is off */
+    char *filter;
+    unsigned worker;
+    EVP_MD *sha256;
+    struct verdict_store_conf store_conf;
+    struct verdict_store *store; /* NULL: no database for now */
+    uint64_t reopen_ms;          /* when it is tried again */
+    bool is_warned;              /* the present trouble was logged */
+
+    /* ---- verdict_writer.c ---- */
+    struct verdict_op *first, **last;
+    uint64_t asked, done; /* writes, ever */
+    bool is_writing;
+
+    /* ---- verdict_wait.c ---- */
+    struct verdict_waiter *waiters;
+    bool is_watching;
+};
+
+/* verdict_key.c */
+uint32_t verdict_hint(const char *filter, const struct mail_envelope *e, uint64_t content_size);
+
+/* verdict_check.c: proves the database in the directory, and moves a damaged one aside. */
+void verdict_check(const char *directory);
+
+/* ---- verdict_writer.c ---- */
+
+/* The database, opened anew when another worker has moved it aside, or when it is time to try again; NULL. */
+struct verdict_store *verdict_writer_store(struct verdict *m);
+
+/* Each queues one write; false: too many are queued, or there is no database. The run of the key that this
+ * worker has, or the tombstone, is removed when the write is done. */
+bool verdict_writer_put(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply);
+bool verdict_writer_drop(struct verdict *m, const struct verdict_key *key);
+/* Looks for expired verdicts, and counts anew when somebody else has written. */
+void verdict_writer_sweep(struct verdict *m);
+/* Until everything queued so far is done. */
+co_fn enum co_end verdict_writer_wait(struct verdict *m, uint64_t deadline);
+
+/* ---- verdict_wait.c ---- */
+
+void verdict_waiter_begin(struct verdict *m, struct verdict_waiter *w);
+void verdict_waiter_end(struct verdict *m, struct verdict_waiter *w);
+void verdict_wake(struct verdict *m); /* all of this worker */
+
+/* ---- verdict.c ---- */
+
+/* The reply kept under the key. */
+bool verdict_recall(struct verdict *m, const struct verdict_key *key, struct mail_reply *reply_r);
+
+#endif

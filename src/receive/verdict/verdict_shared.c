@@ -1,0 +1,248 @@
+/* The memory that workers share. See verdict_shared.h. */
+#include "verdict_shared.h"
+
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAGIC = 0x56444354, VERSION = 1 };
+
+static const char file_name[] = "verdicts.state";
+
+/* ---- the mapping ---- */
+
+/* A new file under the name: nobody else can have it open for writing, and so nobody can make it shorter. */
+static int make_file(const char *directory)
+{
+    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1, saved;
+    struct stat st;
+
+    if (dir < 0)
+        return -1;
+    if (unlinkat(dir, file_name, 0) == 0 || errno == ENOENT)
+        fd = openat(dir, file_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (fd >= 0 && (ftruncate(fd, sizeof(struct verdict_shared)) != 0 ||
+                    (fstat(dir, &st) == 0 && fchown(fd, (uid_t)-1, st.st_gid) != 0))) {
+        saved = errno;
+        close(fd);
+        errno = saved;
+        fd = -1;
+    }
+    saved = errno;
+    close(dir);
+    errno = saved;
+    return fd;
+}
+
+static struct verdict_shared *map(const char *directory)
+{
+    int fd = make_file(directory), flags = MAP_SHARED;
+    void *p;
+
+    if (fd < 0) {
+        log_warn("%s/%s: %s: numbers of the verdict memory are not shown", directory, file_name,
+                 strerror(errno));
+        flags |= MAP_ANONYMOUS;
+    }
+    p = mmap(NULL, sizeof(struct verdict_shared), PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (p == MAP_FAILED)
+        log_fatal("no memory for running scans: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return p;
+}
+
+struct verdict_shared *verdict_shared_new(const char *directory)
+{
+    struct verdict_shared *s = map(directory);
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&s->lock, &attr);
+    s->version = VERSION;
+    s->magic = MAGIC;
+    return s;
+}
+
+bool verdict_shared_read(const char *directory, uint64_t counters_r[VERDICT_COUNTERS])
+{
+    char *path = mem_printf(NULL, "%s/%s", directory, file_name);
+    struct {
+        uint32_t magic, version;
+        uint64_t counters[VERDICT_COUNTERS];
+    } head;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool good = fd >= 0 && read(fd, &head, sizeof(head)) == sizeof(head) && head.magic == MAGIC &&
+                head.version == VERSION;
+
+    if (good)
+        memcpy(counters_r, head.counters, sizeof(head.counters));
+    if (fd >= 0)
+        close(fd);
+    talloc_free(path);
+    return good;
+}
+
+/* ---- the lock ---- */
+
+/* After a death inside: what the counts say is made what the places say. No count passes through zero on the
+ * way. */
+static void recount(struct verdict_shared *s)
+{
+    unsigned *hints = mem_array(NULL, unsigned, VERDICT_HINTS);
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < VERDICT_SETS * VERDICT_WAYS; i++) {
+        const struct verdict_run *run = &s->runs[i / VERDICT_WAYS][i % VERDICT_WAYS];
+
+        if (run->state != VERDICT_SCANNED)
+            continue;
+        hints[verdict_shared_slot(run->hint)]++;
+        n++;
+    }
+    for (size_t i = 0; i < VERDICT_HINTS; i++)
+        if (atomic_load(&s->run_hints[i]) != hints[i])
+            atomic_store(&s->run_hints[i], hints[i]);
+    atomic_store(&s->counters[VERDICT_RUNS], n);
+    talloc_free(hints);
+}
+
+void verdict_shared_lock(struct verdict_shared *s)
+{
+    if (pthread_mutex_lock(&s->lock) == EOWNERDEAD) {
+        recount(s);
+        pthread_mutex_consistent(&s->lock);
+    }
+}
+
+void verdict_shared_unlock(struct verdict_shared *s)
+{
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- runs ---- */
+
+static struct verdict_run *set_of(struct verdict_shared *s, const struct verdict_key *key)
+{
+    return s->runs[(key->hash[0] << 8 | key->hash[1]) % VERDICT_SETS];
+}
+
+static void clear(struct verdict_shared *s, struct verdict_run *run)
+{
+    if (run->state == VERDICT_SCANNED) {
+        atomic_fetch_sub(&s->run_hints[verdict_shared_slot(run->hint)], 1);
+        atomic_fetch_sub(&s->counters[VERDICT_RUNS], 1);
+    }
+    run->state = VERDICT_NONE;
+    atomic_fetch_add(&s->changes, 1);
+}
+
+static bool is_key(const struct verdict_run *run, const struct verdict_key *key)
+{
+    return run->state != VERDICT_NONE && memcmp(run->hash, key->hash, sizeof(run->hash)) == 0;
+}
+
+/* Free, or so old that nobody will end it. */
+static struct verdict_run *free_place(struct verdict_shared *s, const struct verdict_key *key, uint64_t now)
+{
+    struct verdict_run *set = set_of(s, key);
+
+    for (int i = 0; i < VERDICT_WAYS; i++) {
+        if (set[i].state != VERDICT_NONE && now - set[i].since_ms >= VERDICT_RUN_LIMIT_MS)
+            clear(s, &set[i]);
+        if (set[i].state == VERDICT_NONE)
+            return &set[i];
+    }
+    return NULL;
+}
+
+bool verdict_shared_add(struct verdict_shared *s, const struct verdict_key *key, unsigned worker,
+                        enum verdict_state state)
+{
+    uint64_t now = clock_ms();
+    struct verdict_run *run;
+
+    verdict_shared_lock(s);
+    run = free_place(s, key, now);
+    if (run != NULL) {
+        memcpy(run->hash, key->hash, sizeof(run->hash));
+        run->since_ms = now;
+        run->hint = key->hint;
+        run->worker = (uint16_t)worker;
+        run->state = (uint16_t)state; /* last: a death before leaves the place free */
+        if (state == VERDICT_SCANNED) {
+            atomic_fetch_add(&s->run_hints[verdict_shared_slot(key->hint)], 1);
+            atomic_fetch_add(&s->counters[VERDICT_RUNS], 1);
+        }
+    }
+    verdict_shared_unlock(s);
+    return run != NULL;
+}
+
+static struct verdict_run *find_own(struct verdict_shared *s, const struct verdict_key *key, unsigned worker,
+                                    enum verdict_state state)
+{
+    struct verdict_run *set = set_of(s, key);
+
+    for (int i = 0; i < VERDICT_WAYS; i++)
+        if (set[i].worker == worker && set[i].state == state && is_key(&set[i], key))
+            return &set[i];
+    return NULL;
+}
+
+void verdict_shared_remove(struct verdict_shared *s, const struct verdict_key *key, unsigned worker,
+                           enum verdict_state state)
+{
+    struct verdict_run *run;
+
+    verdict_shared_lock(s);
+    run = find_own(s, key, worker, state);
+    if (run != NULL)
+        clear(s, run);
+    verdict_shared_unlock(s);
+}
+
+bool verdict_shared_has(struct verdict_shared *s, const struct verdict_key *key, unsigned worker)
+{
+    bool has;
+
+    verdict_shared_lock(s);
+    has = find_own(s, key, worker, VERDICT_SCANNED) != NULL;
+    verdict_shared_unlock(s);
+    return has;
+}
+
+enum verdict_state verdict_shared_find(struct verdict_shared *s, const struct verdict_key *key)
+{
+    struct verdict_run *set = set_of(s, key);
+    enum verdict_state state = VERDICT_NONE;
+    uint64_t now = clock_ms();
+
+    verdict_shared_lock(s);
+    for (int i = 0; i < VERDICT_WAYS && state != VERDICT_SCANNED; i++)
+        if (is_key(&set[i], key) && now - set[i].since_ms < VERDICT_RUN_LIMIT_MS)
+            state = set[i].state;
+    verdict_shared_unlock(s);
+    return state;
+}
+
+void verdict_shared_forget(struct verdict_shared *s, unsigned worker)
+{
+    verdict_shared_lock(s);
+    for (size_t i = 0; i < VERDICT_SETS * VERDICT_WAYS; i++) {
+        struct verdict_run *run = &s->runs[i / VERDICT_WAYS][i % VERDICT_WAYS];
+
+        if (run->state != VERDICT_NONE && run->worker == worker)
+            clear(s, run);
+    }
+    verdict_shared_unlock(s);
+}
