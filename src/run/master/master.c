@@ -271,6 +271,8 @@ static struct error *open_all(struct master *m)
         e = master_pid_lock(m);
     if (e == NULL)
         e = master_setup_log(m, conf);
+    if (e == NULL)
+        master_quota_prepare(conf_text(conf, "data_directory"));
     if (e == NULL && m->options->prepare != NULL)
         m->options->prepare(conf);
     talloc_free(first);

@@ -2,43 +2,111 @@
 #include "master_quota.h"
 
 #include "clock.h"
+#include "format.h"
 #include "io.h"
 #include "log.h"
 #include "mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct page {
+    char service[64]; /* "": free */
     atomic_uint limit;
     atomic_uint waiting; /* workers in master_quota_wait; too high after a kill, which only costs a wake */
     atomic_uint_fast64_t warned_ms; /* 0: never */
     atomic_uint used[MASTER_WORKERS];
+    atomic_ulong taken[MASTER_WORKERS]; /* each by its worker alone */
 };
+
+struct pages {
+    uint32_t magic, version;
+    struct page at[MASTER_SERVICES];
+};
+enum { MAGIC = 0x53505351, VERSION = 1 };
+
+static struct pages *pages;
 
 struct master_quota {
     struct page *page;
     int wake; /* eventfd, counts as a semaphore: one place, one waiter */
 };
 
+/* ---- where they are ---- */
+
+/* A new file under a name of its own takes the old one's place: an older master's workers keep theirs. */
+static int make_file(const char *directory)
+{
+    char *path = mem_printf(NULL, "%s/sessions", directory), *fresh = mem_printf(path, "%s.new", path);
+    int fd;
+
+    unlink(fresh);
+    fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (fd >= 0 && (ftruncate(fd, sizeof(*pages)) != 0 || rename(fresh, path) != 0)) {
+        close(fd);
+        fd = -1;
+    }
+    talloc_free(path);
+    return fd;
+}
+
+static void map_pages(int fd)
+{
+    pages =
+        mmap(NULL, sizeof(*pages), PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
+    if (pages == MAP_FAILED)
+        log_fatal("session counters: %s", strerror(errno));
+    pages->magic = MAGIC;
+    pages->version = VERSION;
+}
+
+void master_quota_prepare(const char *data_directory)
+{
+    int fd;
+
+    if (pages != NULL)
+        return;
+    fd = make_file(data_directory);
+    if (fd < 0)
+        log_warn("%s/sessions: %s: `top` cannot show sessions", data_directory, strerror(errno));
+    map_pages(fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+static struct page *take_page(const char *service)
+{
+    if (pages == NULL)
+        map_pages(-1);
+    for (size_t i = 0; i < MASTER_SERVICES; i++)
+        if (pages->at[i].service[0] == '\0') {
+            memset(&pages->at[i], 0, sizeof(pages->at[i]));
+            format_print(pages->at[i].service, sizeof(pages->at[i].service), "%s", service);
+            return &pages->at[i];
+        }
+    log_fatal("more than %d services", MASTER_SERVICES);
+}
+
 static int quota_free(struct master_quota *q)
 {
-    munmap(q->page, sizeof(*q->page));
+    q->page->service[0] = '\0';
     master_quota_close(q);
     return 0;
 }
 
-struct master_quota *master_quota_new(const void *ctx)
+struct master_quota *master_quota_new(const void *ctx, const char *service)
 {
     struct master_quota *q = mem_new(ctx, struct master_quota);
 
-    q->page = mmap(NULL, sizeof(*q->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    q->page = take_page(service);
     q->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC | EFD_SEMAPHORE);
-    if (q->page == MAP_FAILED || q->wake < 0)
+    if (q->wake < 0)
         log_fatal("session counters: %s", strerror(errno));
     talloc_set_destructor(q, quota_free);
     return q;
@@ -83,8 +151,10 @@ bool master_quota_try(struct master_quota *q, unsigned worker)
 
     atomic_fetch_add(&q->page->used[worker], 1);
     atomic_thread_fence(memory_order_seq_cst);
-    if (limit == 0 || master_quota_used(q) <= limit)
+    if (limit == 0 || master_quota_used(q) <= limit) {
+        atomic_fetch_add_explicit(&q->page->taken[worker], 1, memory_order_relaxed);
         return true;
+    }
     atomic_fetch_sub(&q->page->used[worker], 1);
     return false;
 }
@@ -133,4 +203,40 @@ bool master_quota_may_warn(struct master_quota *q)
     if (last != 0 && now - last < MASTER_QUOTA_WARN_MS)
         return false;
     return atomic_compare_exchange_strong(&q->page->warned_ms, &last, now);
+}
+
+/* ---- for `top` ---- */
+
+static void read_page(const struct page *p, struct master_sessions *out)
+{
+    struct master_quota q = {.page = (struct page *)(uintptr_t)p};
+
+    *out = (struct master_sessions){.limit = master_quota_limit(&q), .used = master_quota_used(&q)};
+    memcpy(out->service, p->service, sizeof(out->service) - 1);
+    for (size_t i = 0; i < MASTER_WORKERS; i++)
+        out->taken += atomic_load_explicit(&p->taken[i], memory_order_relaxed);
+}
+
+struct error *master_quota_snapshot(const char *data_directory, struct master_sessions out_r[MASTER_SERVICES])
+{
+    char *path = mem_printf(NULL, "%s/sessions", data_directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const struct pages *there = MAP_FAILED;
+    struct error *e = NULL;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        e = error_errno(errno, "%s", path);
+    else if (st.st_size == (off_t)sizeof(*there))
+        there = mmap(NULL, sizeof(*there), PROT_READ, MAP_SHARED, fd, 0);
+    if (e == NULL && (there == MAP_FAILED || there->magic != MAGIC || there->version != VERSION))
+        e = error_new(ERROR_PERM, "%s: not of this version", path);
+    for (size_t i = 0; e == NULL && i < MASTER_SERVICES; i++)
+        read_page(&there->at[i], &out_r[i]);
+    if (there != MAP_FAILED)
+        munmap((void *)(uintptr_t)there, sizeof(*there));
+    if (fd >= 0)
+        close(fd);
+    talloc_free(path);
+    return e;
 }

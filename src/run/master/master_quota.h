@@ -10,16 +10,26 @@
 #define RUN_MASTER_MASTER_QUOTA_H
 
 #include "co.h"
+#include "error.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MASTER_WORKERS = 256, MASTER_QUOTA_RETRY_MS = 200, MASTER_QUOTA_WARN_MS = 1000000 };
+enum {
+    MASTER_SERVICES = 128,
+    MASTER_WORKERS = 256,
+    MASTER_QUOTA_RETRY_MS = 200,
+    MASTER_QUOTA_WARN_MS = 1000000
+};
 
 struct master_quota;
 
-/* Before any fork. Freed with talloc_free. */
-struct master_quota *master_quota_new(const void *ctx);
+/* From now on the counters are in DIR/sessions (mode 0640), where `sallyport top` reads them; a file that is
+ * there is replaced. Before the first master_quota_new; without it, or when it fails (logged), nobody else
+ * sees them. */
+void master_quota_prepare(const char *data_directory);
+/* Of a service ("inet smtp"). Before any fork. Freed with talloc_free. */
+struct master_quota *master_quota_new(const void *ctx, const char *service);
 void master_quota_set_limit(struct master_quota *q, unsigned limit); /* 0: none */
 unsigned master_quota_limit(const struct master_quota *q);
 unsigned master_quota_used(const struct master_quota *q);
@@ -38,5 +48,15 @@ bool master_quota_may_warn(struct master_quota *q);
 
 /* Closes the descriptor in a child that belongs to another service. */
 void master_quota_close(struct master_quota *q);
+
+/* What the counters say now. Services that are gone have no name. */
+struct master_sessions {
+    char service[64];
+    unsigned limit; /* 0: none */
+    unsigned used;
+    unsigned long long taken; /* places given out since master started */
+};
+struct error *master_quota_snapshot(const char *data_directory,
+                                    struct master_sessions out_r[MASTER_SERVICES]);
 
 #endif

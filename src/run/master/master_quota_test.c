@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@
 
 static void test_limit(void **state)
 {
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
 
     master_quota_set_limit(q, 3);
     assert_true(master_quota_try(q, 0));
@@ -35,7 +36,7 @@ static void test_limit(void **state)
 
 static void test_dead_worker(void **state)
 {
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
     pid_t pid;
 
     master_quota_set_limit(q, 2);
@@ -79,7 +80,7 @@ static void take_and_give(struct master_quota *q, struct seen *seen, unsigned wo
 static void test_never_more_than_the_limit(void **state)
 {
     enum { CHILDREN = 4, LIMIT = 2 };
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
     struct seen *seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     master_quota_set_limit(q, LIMIT);
@@ -113,7 +114,7 @@ static void give_place(void *arg)
 
 static void test_wait_ends_when_a_place_is_free(void **state)
 {
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
 
     master_quota_set_limit(q, 1);
     assert_true(master_quota_try(q, 0));
@@ -136,7 +137,7 @@ static void wait_in_vain(void *arg)
 
 static void test_wait_has_a_deadline(void **state)
 {
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
 
     co_init(1);
     co_spawn(wait_in_vain, q, "waiter");
@@ -147,7 +148,7 @@ static void test_wait_has_a_deadline(void **state)
 
 static void test_warns_rarely(void **state)
 {
-    struct master_quota *q = master_quota_new(NULL);
+    struct master_quota *q = master_quota_new(NULL, "inet test");
 
     assert_true(master_quota_may_warn(q));
     assert_false(master_quota_may_warn(q));
@@ -158,9 +159,44 @@ static void test_warns_rarely(void **state)
     talloc_free(q);
 }
 
+static void test_snapshot(void **state)
+{
+    char dir[] = "/tmp/sp-quota-XXXXXX", *file = mem_printf(NULL, "%s/sessions", mkdtemp(dir));
+    struct master_sessions *seen = mem_array(NULL, struct master_sessions, MASTER_SERVICES);
+    struct master_quota *q, *gone;
+    struct error *e = master_quota_snapshot(dir, seen);
+
+    assert_non_null(e);
+    error_free(&e);
+    master_quota_prepare(dir);
+    q = master_quota_new(NULL, "inet one");
+    gone = master_quota_new(NULL, "inet two");
+    master_quota_set_limit(q, 5);
+    assert_true(master_quota_try(q, 3));
+    assert_true(master_quota_try(q, 4));
+    master_quota_give(q, 3);
+    talloc_free(gone);
+    assert_null(master_quota_snapshot(dir, seen));
+    assert_string_equal(seen[0].service, "inet one");
+    assert_int_equal(seen[0].limit, 5);
+    assert_int_equal(seen[0].used, 1);
+    assert_int_equal(seen[0].taken, 2);
+    assert_string_equal(seen[1].service, "");
+    assert_int_equal(truncate(file, 100), 0);
+    e = master_quota_snapshot(dir, seen);
+    assert_non_null(e);
+    error_free(&e);
+    unlink(file);
+    rmdir(dir);
+    talloc_free(q);
+    talloc_free(seen);
+    talloc_free(file);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_snapshot), /* first: it says where the counters are */
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_dead_worker),
         cmocka_unit_test(test_never_more_than_the_limit),

@@ -97,7 +97,7 @@ static void apply(struct master *m, const struct plan *p, size_t pools)
     if (s == NULL) {
         s = mem_new(m, struct master_service);
         s->key = mem_strdup(s, key);
-        s->quota = master_quota_new(s);
+        s->quota = master_quota_new(s, key);
         s->next = m->services;
         m->services = s;
     }
