@@ -69,6 +69,24 @@ uint64_t io_spool_size(const struct io_spool *s)
     return s->in_file + s->tail.n;
 }
 
+bool io_spool_is_in_memory(const struct io_spool *s)
+{
+    return s->in_file == 0;
+}
+
+struct io_spool *io_spool_clone(const void *ctx, const struct io_spool *s)
+{
+    struct io_spool *clone = io_spool_new(ctx, s->conf);
+
+    clone->in_file = s->in_file;
+    clone->broken = s->broken;
+    buf_add(&clone->tail, buf_bytes(&s->tail));
+    count_memory(clone);
+    if (s->fd >= 0 && (clone->fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        TALLOC_FREE(clone);
+    return clone;
+}
+
 /* ---- the file, on the thread pool ---- */
 
 struct file_job {

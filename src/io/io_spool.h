@@ -25,6 +25,11 @@ uint64_t io_spool_size(const struct io_spool *s);
 /* The bytes from `offset` on, as many as are at hand (at least one unless at the end: then *piece_r is
  * empty). Borrowed until the next call on this spool. */
 co_fn struct error *io_spool_read(struct io_spool *s, uint64_t offset, struct bytes *piece_r);
+/* True when all of it is in memory: then one coroutine's pieces do not disturb another's. */
+bool io_spool_is_in_memory(const struct io_spool *s);
+/* A second reader of what was written, on its own descriptor. Not while somebody reads or writes. NULL: no
+ * descriptor. */
+struct io_spool *io_spool_clone(const void *ctx, const struct io_spool *s);
 /* Forgets the content, for a new message. */
 void io_spool_reset(struct io_spool *s);
 

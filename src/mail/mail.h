@@ -124,6 +124,14 @@ struct mail_text_list {
     size_t n;
 };
 
+/* Which way a message goes when it is complete (receive/admission's ladder decides). */
+enum mail_route {
+    MAIL_BY_FILTER,
+    MAIL_BY_CHEAP_FILTER,
+    MAIL_BY_QUEUE, /* queued unscanned, filtered from there */
+};
+struct admission_ticket;
+
 struct mail_envelope {
     char id[MAIL_ID_SIZE];
     struct bytes command; /* "MAIL FROM:<a@b> SIZE=1", as the client typed it */
@@ -138,7 +146,11 @@ struct mail_envelope {
     struct mail_rcpt **rcpts; /* those that everyone accepted, in order */
     size_t rcpt_count;
 
+    uint64_t trace_size;  /* bytes of header that we put above the content as received */
+
     /* what hooks decided for the whole message */
+    enum mail_route route;
+    struct admission_ticket *ticket; /* its place before the filter; NULL: none was asked for */
     const char *hold; /* reason, or NULL */
     bool discard;
     const char *redirect; /* the only recipient, or NULL */
@@ -184,7 +196,9 @@ struct mail_verdict {
     enum mail_verdict_kind kind;
     struct mail_reply reply;
     struct mail_action *actions; /* in order, for the whole message; memory of the view's ctx */
-    bool accepts_rcpt;           /* this recipient's unlisted check is not wanted (DISCARD, postmaster) */
+    enum mail_route route;           /* of the whole message, with a ticket */
+    struct admission_ticket *ticket; /* NULL: nothing to say about that; memory of the view's ctx */
+    bool accepts_rcpt;               /* this recipient's unlisted check is not wanted (DISCARD, postmaster) */
 };
 
 /* Read-only: what a hook may see. Members not known at a stage are NULL. */

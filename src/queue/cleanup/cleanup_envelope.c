@@ -194,6 +194,7 @@ static void set_plain(struct work *w, const struct mail_client *client, const st
     out->smtputf8 = envelope->smtputf8;
     out->is_8bit = envelope->body == MAIL_BODY_8BITMIME;
     out->filter = text_of(wishes->filter ? wishes->filter : w->c->content_filter);
+    out->is_unscanned = envelope->route == MAIL_BY_QUEUE;
     set_origin(out, client, envelope->id);
 }
 

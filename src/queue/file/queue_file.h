@@ -75,6 +75,7 @@ struct queue_envelope {
     enum mail_ret ret;
     bool smtputf8, is_8bit;
     const char *filter; /* "transport:nexthop" from FILTER or content_filter; NULL */
+    bool is_unscanned;  /* accepted before its filter saw it: what that refuses is held, not returned */
     const char *log_client_name, *log_client_addr, *log_client_port; /* NULL: unknown */
     const char *log_helo, *log_proto, *log_ident;
     struct queue_rcpt *rcpts;

@@ -99,6 +99,7 @@ const char *queue_format_envelope(struct buf *out, const struct queue_envelope *
     put(out, 'V', env->envid);
     buf_addf(out, "O %d %d %d\n", (int)env->ret, env->smtputf8, env->is_8bit);
     put(out, 'F', env->filter);
+    put(out, 'U', env->is_unscanned ? "" : NULL);
     put(out, 'n', env->log_client_name);
     put(out, 'a', env->log_client_addr);
     put(out, 'p', env->log_client_port);
@@ -294,6 +295,10 @@ static const char *parse_record(struct queue_envelope *env, char key, char *valu
     }
     if (key == 'T' && bytes_to_u64(bytes_of(value), UINT64_MAX, &env->arrived_us))
         return NULL;
+    if (key == 'U' && *value == '\0') {
+        env->is_unscanned = true;
+        return NULL;
+    }
     if (key == 'O' && parse_options(env, bytes_of(value)))
         return NULL;
     return "malformed envelope";

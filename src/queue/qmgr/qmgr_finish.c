@@ -34,6 +34,25 @@ static void log_expired(const struct qmgr_message *m)
     talloc_free(sender);
 }
 
+static size_t count_deferred(const struct qmgr_message *m)
+{
+    size_t i, n = 0;
+
+    for (i = 0; i < m->n; i++)
+        n += m->results[i].status != DELIVER_SENT;
+    return n;
+}
+
+/* The filter's refusal of what was accepted without it is no bounce to an address that anybody could write:
+ * the message waits on hold for an administrator, and goes through the filter again when it is released. */
+static bool is_quarantined(const struct qmgr_message *m)
+{
+    for (size_t i = 0; m->envelope->is_unscanned && i < m->n; i++)
+        if (m->results[i].status == DELIVER_BOUNCED)
+            return true;
+    return m->envelope->is_unscanned && count_deferred(m) > 0 && is_out_of_time(m);
+}
+
 /* Places of the recipients to report: bounced ones, and deferred ones once the time is over. */
 static size_t choose_reported(const struct qmgr_message *m, size_t *at)
 {
@@ -122,15 +141,6 @@ static co_fn void report(struct qmgr_message *m)
 
 /* ---- where the file goes ---- */
 
-static size_t count_deferred(const struct qmgr_message *m)
-{
-    size_t i, n = 0;
-
-    for (i = 0; i < m->n; i++)
-        n += m->results[i].status != DELIVER_SENT;
-    return n;
-}
-
 static void write_reasons(struct qmgr_message *m, size_t n)
 {
     struct queue_reason *reasons = mem_array(m, struct queue_reason, n);
@@ -157,6 +167,13 @@ static struct error *defer(struct qmgr_message *m, size_t n)
     return queue_message_move(q->queue, m->id, QUEUE_ACTIVE, QUEUE_DEFERRED, (time_t)(now + wait));
 }
 
+static struct error *quarantine(struct qmgr_message *m, size_t n)
+{
+    log_info("%s: the filter refused what was accepted without it: on hold", m->id);
+    write_reasons(m, n);
+    return queue_message_move(m->qmgr->queue, m->id, QUEUE_ACTIVE, QUEUE_HOLD, 0);
+}
+
 static struct error *put_away(struct qmgr_message *m)
 {
     struct queue *queue = m->qmgr->queue;
@@ -167,6 +184,8 @@ static struct error *put_away(struct qmgr_message *m)
         log_warn("%s: damaged queue file, moved to corrupt", m->id);
         return queue_message_move(queue, m->id, QUEUE_ACTIVE, QUEUE_CORRUPT, 0);
     }
+    if (is_quarantined(m))
+        return quarantine(m, n);
     if (n > 0)
         return defer(m, n);
     e = queue_message_remove(queue, QUEUE_ACTIVE, m->id);
@@ -195,7 +214,7 @@ void qmgr_message_finish(struct qmgr *q, void *message)
 {
     struct qmgr_message *m = message;
 
-    if (!m->is_gone && !m->is_corrupt)
+    if (!m->is_gone && !m->is_corrupt && !is_quarantined(m))
         report(m);
     if (co_is_cancelled() || !put_away_surely(m))
         return;

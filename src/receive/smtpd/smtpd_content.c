@@ -15,9 +15,10 @@ static co_fn void add_trace(struct smtpd_session *s)
 
     for (size_t i = 0; i < tx->envelope.prepend.n; i++)
         buf_addf(&text, "%s\r\n", tx->envelope.prepend.at[i]);
-    if (s->profile->adds_received && !(s->profile->relays_forward && s->has_forward))
+    if (s->profile->adds_received && !(s->profile->relays_forward && s->forward != NULL))
         mail_header_received(&text, s->conf->myhostname, s->conf->mail_name, s->client, &tx->envelope,
                              s->profile->received_has_id);
+    tx->envelope.trace_size = text.n;
     if (text.n > 0)
         tx->sink->ops->content(tx->sink, buf_bytes(&text));
     buf_deinit(&text);
@@ -84,7 +85,7 @@ uint64_t smtpd_content_limit(const struct smtpd_session *s)
 {
     if (s->conf->message_size_limit == 0)
         return UINT64_MAX;
-    return s->conf->message_size_limit + (s->has_forward ? TRACE_SIZE : 0);
+    return s->conf->message_size_limit + (s->forward != NULL ? TRACE_SIZE : 0);
 }
 
 bool smtpd_content_is_endless(const struct smtpd_session *s)

@@ -74,12 +74,21 @@ static void log_refusal(struct smtpd_session *s, const char *word, enum mail_sta
              context_text(s, rcpt));
 }
 
+static void take(struct smtpd_tx *tx, const struct mail_verdict *v)
+{
+    for (const struct mail_action *a = v->actions; a != NULL; a = a->next)
+        apply(tx, a);
+    if (v->ticket != NULL) {
+        tx->envelope.ticket = v->ticket;
+        tx->envelope.route = v->route;
+    }
+}
+
 static bool settle(struct smtpd_session *s, struct mail_verdict *v, enum mail_stage stage,
                    const struct mail_rcpt *rcpt, struct mail_reply *why_r)
 {
     if (s->tx != NULL)
-        for (const struct mail_action *a = v->actions; a != NULL; a = a->next)
-            apply(s->tx, a);
+        take(s->tx, v);
     if (v->kind == MAIL_PASS)
         return true;
     if (v->kind == MAIL_HANGUP) {
