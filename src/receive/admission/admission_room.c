@@ -1,0 +1,113 @@
+/* Room, level, wait. See admission_room.h. */
+#include "admission_room.h"
+
+enum { MARGIN_PERCENT = 10, ERRORS = 2, STALL_SCANS = 2, ROUNDS = 2, COMING_LEAST = 8 };
+#define LEVEL 0.7
+#define LOW   0.25
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+/* Every slot is taken and nothing has ended for longer than scans take. */
+static double stalled_ms(const struct admission_pool *p, double mean, uint64_t now)
+{
+    if (p->n.used < p->limit.now || now <= p->busy_since)
+        return 0;
+    return larger(0, (double)(now - p->busy_since) - STALL_SCANS * mean);
+}
+
+static double margin_of(const struct admission_pool *p, double patience)
+{
+    double margin =
+        patience * MARGIN_PERCENT / 100 + ERRORS * (double)admission_predict_error_ms(&p->predict);
+
+    return smaller(margin, patience / 2);
+}
+
+static uint32_t shares(const struct admission_pool *p, unsigned asking)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < ADMISSION_CLASSES; i++)
+        if (i == asking || p->n.classes[i].waiting > 0 || p->n.classes[i].in_line > 0)
+            sum += p->set.share[i];
+    return sum;
+}
+
+static uint32_t all_shares(const struct admission_pool *p)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < ADMISSION_CLASSES; i++)
+        sum += p->set.share[i];
+    return sum;
+}
+
+/* What is coming, less what the slots get done before it is here; some of it may come all at once. */
+static double coming_ms(const struct admission_pool *p, const struct admission_queue *q, double slots)
+{
+    double all = (double)q->coming_ms;
+
+    return larger(all - slots * p->body_ms, all / COMING_LEAST);
+}
+
+static double slots_of(const struct admission_pool *p, unsigned class, unsigned asking)
+{
+    return (double)p->limit.now * p->set.share[class] / shares(p, asking);
+}
+
+static void sum_up(const struct admission_pool *p, unsigned class, struct admission_room *r)
+{
+    uint32_t messages = p->n.used;
+    double running = 0;
+
+    for (unsigned i = 0; i < ADMISSION_CLASSES; i++) {
+        const struct admission_queue *q = &p->queues[i];
+
+        r->all_ahead += (double)q->waiting_ms + coming_ms(p, q, slots_of(p, i, class));
+        running += (double)q->running_ms;
+        messages += p->n.classes[i].waiting + p->n.classes[i].coming;
+    }
+    r->all_ahead += running / 2; /* half done, on average */
+    r->slots = slots_of(p, class, class);
+    r->ahead = (double)p->queues[class].waiting_ms + coming_ms(p, &p->queues[class], r->slots);
+    r->is_idle = messages < p->limit.now;
+}
+
+void admission_room_look(const struct admission_pool *p, unsigned class, uint32_t work_ms, uint64_t now,
+                         struct admission_room *r)
+{
+    double limit = p->limit.now, patience = p->set.patience_ms[class], stalled, time;
+
+    *r = (struct admission_room){.work = work_ms, .mean = admission_predict_ms(&p->predict, 0)};
+    sum_up(p, class, r);
+    stalled = stalled_ms(p, r->mean, now);
+    time = larger(0, patience - r->work - margin_of(p, patience) - stalled);
+    r->all = time * limit;
+    r->room = larger(r->all * p->set.share[class] / all_shares(p), smaller(ROUNDS * limit * r->mean, r->all));
+    r->level = r->room * LEVEL;
+    r->low = larger(r->room * LOW, smaller(limit * r->mean, r->room / 2));
+    if (!r->is_idle)
+        r->wait_ms = (uint32_t)(r->ahead / r->slots + r->mean / 2 / limit + stalled);
+}
+
+bool admission_room_fits(const struct admission_room *r)
+{
+    return r->ahead + r->work <= r->room && r->all_ahead + r->work <= r->all;
+}
+
+uint32_t admission_room_pressure(const struct admission_room *r, double clients)
+{
+    double taken = r->ahead + clients * r->mean;
+
+    if (r->room <= 0)
+        return ADMISSION_PRESSURE_LIMIT;
+    return (uint32_t)smaller(100 * taken / r->room, ADMISSION_PRESSURE_LIMIT);
+}
