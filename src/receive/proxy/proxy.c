@@ -1,18 +1,13 @@
-/* The proxy sink. See proxy.h: streamed as the client sends, or received whole and replayed. */
+/* The proxy sink: opening, and messages that are streamed as the client sends them. See proxy.h. */
 #include "proxy.h"
 
 #include "clock.h"
 #include "log.h"
 #include "mail_address.h"
 #include "mem.h"
-#include "proxy_talk.h"
+#include "proxy_tx.h"
 
-struct sink {
-    struct mail_sink sink;
-    struct proxy_talk talk;
-    struct io_spool *spool; /* whole-message mode */
-    bool is_spool_broken;
-};
+/* ---- opening ---- */
 
 struct error *proxy_wants_whole(const struct conf *conf, bool *is_whole_r)
 {
@@ -28,76 +23,153 @@ struct error *proxy_wants_whole(const struct conf *conf, bool *is_whole_r)
     return NULL;
 }
 
-struct error *proxy_open(const void *ctx, const struct conf *conf, const char *endpoint, bool is_whole,
+static void read_rules(struct proxy *p, const struct conf *conf)
+{
+    uint64_t connect_ms = conf_time_ms(conf, "smtpd_proxy_connect_timeout");
+
+    p->timeout_ms = conf_time_ms(conf, "smtpd_proxy_timeout");
+    p->rules.connect_ms = connect_ms < p->timeout_ms ? connect_ms : p->timeout_ms;
+    p->rules.answer_ms = conf_time_ms(conf, "smtpd_proxy_greeting_timeout");
+    p->rules.concurrency = (unsigned)conf_int(conf, "smtpd_proxy_endpoint_concurrency");
+    p->rules.ejection_ms = conf_time_ms(conf, "smtpd_proxy_ejection_time");
+    p->rules.ejection_limit_ms = conf_time_ms(conf, "smtpd_proxy_ejection_time_limit");
+    p->rules.slow_start_ms = conf_time_ms(conf, "smtpd_proxy_slow_start_time");
+    p->health_ms = conf_time_ms(conf, "smtpd_proxy_health_interval");
+    p->resolve_ms = conf_time_ms(conf, "smtpd_proxy_resolve_interval");
+    p->retry_ms = conf_time_ms(conf, "smtpd_proxy_retry_time");
+    p->retry_limit = (unsigned)conf_int(conf, "smtpd_proxy_retry_limit");
+    p->retries_after_dot = conf_bool(conf, "smtpd_proxy_retry_after_dot");
+    p->reuses = conf_bool(conf, "smtpd_proxy_connection_reuse");
+    p->reuse_limit = (unsigned)conf_int(conf, "smtpd_proxy_connection_reuse_limit");
+    p->idle_ms = conf_time_ms(conf, "smtpd_proxy_connection_idle_time");
+}
+
+static int close_proxy(struct proxy *p)
+{
+    proxy_names_stop(p);
+    proxy_keeper_stop(p);
+    return 0;
+}
+
+struct error *proxy_open(const void *ctx, const struct conf *conf, const char *endpoints, bool is_whole,
                          struct proxy **proxy_r)
 {
     struct proxy *p = mem_new(ctx, struct proxy);
 
+    talloc_set_destructor(p, close_proxy);
     p->ehlo = mem_strdup(p, conf_text(conf, "smtpd_proxy_ehlo"));
-    p->timeout_ms = conf_time_ms(conf, "smtpd_proxy_timeout");
+    p->ehlo_command = mem_printf(p, "EHLO %s", p->ehlo);
     p->is_whole = is_whole;
     p->pipelines = conf_bool(conf, "smtpd_proxy_pipelining");
     p->spool.dir = mem_printf(p, "%s/incoming", conf_text(conf, "queue_directory"));
     p->spool.memory_limit = conf_size(conf, "smtpd_spool_memory_limit");
+    p->resolve = io_resolve;
+    read_rules(p, conf);
     *proxy_r = p;
-    return io_endpoint_parse(p, endpoint, conf_text(conf, "queue_directory"), &p->endpoint);
+    return proxy_pool_open(p, endpoints, conf_text(conf, "queue_directory"));
+}
+
+void proxy_prepare(const char *path)
+{
+    proxy_shared_prepare(path);
+}
+
+void proxy_enter(unsigned worker)
+{
+    proxy_shared_enter(worker);
+}
+
+void proxy_forget(unsigned worker)
+{
+    proxy_shared_forget(worker);
+}
+
+/* ---- the log ---- */
+
+void proxy_log_verdict(struct proxy_tx *tx, const struct mail_reply *r)
+{
+    const struct mail_envelope *e = tx->talk.envelope;
+    struct mail_origin origin = mail_client_origin(tx->talk.client);
+
+    log_info("%s: %s: END-OF-MESSAGE: %s; from=<%s> to=<%s> proto=%s helo=<%s>", e->id,
+             r->code / 100 == 2 ? "proxy-accept" : "proxy-reject", mail_reply_log(tx, r),
+             mail_address_external(tx, e->sender),
+             e->rcpt_count ? mail_address_external(tx, e->rcpts[0]->addr) : "", origin.proto,
+             origin.helo ? origin.helo : "");
+}
+
+void proxy_log_unreached(const struct proxy_tx *tx, uint64_t since)
+{
+    const char *trouble = proxy_pool_trouble(tx->talk.proxy);
+
+    log_warn("connect to proxy filter: %s; id=%s phase=connect after=%llums",
+             trouble[0] != '\0' ? trouble : "no endpoint has room", tx->talk.envelope->id,
+             (unsigned long long)(clock_ms() - since));
 }
 
 /* ---- streamed ---- */
 
+/* Nothing was told to the client yet, so each endpoint may be asked; later failures are final. */
+static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx, struct proxy_need *need)
+{
+    struct proxy_talk *t = &tx->talk;
+    struct mail_reply r = mail_reply_trouble();
+    uint64_t since = clock_ms();
+
+    for (size_t tries = 0; tries == 0 || tries < t->proxy->target_count; tries++) {
+        if (!proxy_talk_take(t, need)) {
+            proxy_log_unreached(tx, since);
+            break;
+        }
+        mail_reply_deinit(&r);
+        r = proxy_talk_open(t);
+        if (t->fault != PROXY_UNREACHED || t->has_begun)
+            break;
+        need->has_tried = true;
+        proxy_talk_leave(t);
+        proxy_talk_give(t);
+    }
+    return r;
+}
+
 static co_fn struct mail_reply stream_begin(struct mail_sink *sink, const struct mail_client *client,
                                             const struct mail_envelope *envelope)
 {
-    struct sink *s = (struct sink *)sink;
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct proxy_need need = {.bytes = envelope->size, .deadline = clock_ms() + tx->talk.proxy->timeout_ms};
 
-    s->talk.client = client;
-    s->talk.envelope = envelope;
-    return proxy_talk_open(&s->talk);
+    tx->talk.client = client;
+    tx->talk.envelope = envelope;
+    return open_anywhere(tx, &need);
 }
 
 static co_fn struct mail_reply stream_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
 {
-    return proxy_talk_rcpt(&((struct sink *)sink)->talk, rcpt);
+    return proxy_talk_rcpt(&((struct proxy_tx *)sink)->talk, rcpt);
 }
 
 static co_fn struct mail_reply stream_content_begin(struct mail_sink *sink)
 {
-    return proxy_talk_data(&((struct sink *)sink)->talk);
+    return proxy_talk_data(&((struct proxy_tx *)sink)->talk);
 }
 
 static co_fn void stream_content(struct mail_sink *sink, struct bytes piece)
 {
-    proxy_talk_content(&((struct sink *)sink)->talk, piece);
-}
-
-/* "proxy-accept: END-OF-MESSAGE: 250 ...; from=<> to=<> proto= helo=<>", with the first recipient, as
- * Postfix. */
-static void log_verdict(const struct proxy_talk *t, const struct mail_reply *r)
-{
-    const struct mail_envelope *e = t->envelope;
-    struct mail_origin origin = mail_client_origin(t->client);
-    void *ctx = talloc_new(NULL);
-
-    log_info("%s: %s: END-OF-MESSAGE: %s; from=<%s> to=<%s> proto=%s helo=<%s>", e->id,
-             r->code / 100 == 2 ? "proxy-accept" : "proxy-reject", mail_reply_log(ctx, r),
-             mail_address_external(ctx, e->sender),
-             e->rcpt_count ? mail_address_external(ctx, e->rcpts[0]->addr) : "", origin.proto,
-             origin.helo ? origin.helo : "");
-    talloc_free(ctx);
+    proxy_talk_content(&((struct proxy_tx *)sink)->talk, piece);
 }
 
 static co_fn struct mail_reply stream_commit(struct mail_sink *sink)
 {
-    struct sink *s = (struct sink *)sink;
-    struct mail_reply r = proxy_talk_end(&s->talk);
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct mail_reply r = proxy_talk_end(&tx->talk);
 
-    log_verdict(&s->talk, &r);
+    proxy_log_verdict(tx, &r);
     return r;
 }
 
 static co_fn void stream_abort(struct mail_sink *sink)
 {
-    proxy_talk_leave(&((struct sink *)sink)->talk);
+    proxy_talk_leave(&((struct proxy_tx *)sink)->talk);
 }
 
 static const struct mail_sink_ops stream_ops = {
@@ -105,113 +177,20 @@ static const struct mail_sink_ops stream_ops = {
     stream_content, stream_commit, stream_abort,
 };
 
-/* ---- received whole, then replayed ---- */
-
-static co_fn struct mail_reply whole_begin(struct mail_sink *sink, const struct mail_client *client,
-                                           const struct mail_envelope *envelope)
-{
-    struct sink *s = (struct sink *)sink;
-
-    s->talk.client = client;
-    s->talk.envelope = envelope;
-    return mail_reply_fixed(250, "2.1.0", "Ok");
-}
-
-static co_fn struct mail_reply whole_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
-{
-    return mail_reply_fixed(250, "2.1.5", "Ok");
-}
-
-static co_fn struct mail_reply whole_content_begin(struct mail_sink *sink)
-{
-    struct sink *s = (struct sink *)sink;
-
-    s->spool = io_spool_new(s, &s->talk.proxy->spool);
-    return mail_reply_fixed(354, "", "End data with <CR><LF>.<CR><LF>");
-}
-
-static void spool_trouble(struct sink *s, struct error **e)
-{
-    if (!s->is_spool_broken)
-        log_warn("proxy speed-adjust log I/O error: %s; id=%s", (*e)->text, s->talk.envelope->id);
-    s->is_spool_broken = true;
-    error_free(e);
-}
-
-static co_fn void whole_content(struct mail_sink *sink, struct bytes piece)
-{
-    struct sink *s = (struct sink *)sink;
-    struct error *e = s->is_spool_broken ? NULL : io_spool_write(s->spool, piece);
-
-    if (e != NULL)
-        spool_trouble(s, &e);
-}
-
-static co_fn struct mail_reply replay_envelope(struct sink *s)
-{
-    struct mail_reply r = proxy_talk_open(&s->talk);
-
-    if (!mail_reply_is_ok(&r))
-        return r;
-    mail_reply_deinit(&r);
-    return proxy_talk_rcpts_and_data(&s->talk);
-}
-
-static co_fn bool replay_content(struct sink *s)
-{
-    uint64_t at = 0;
-
-    while (s->talk.is_in_content) {
-        struct bytes piece;
-        struct error *e = io_spool_read(s->spool, at, &piece);
-
-        if (e != NULL) {
-            spool_trouble(s, &e);
-            return false;
-        }
-        if (piece.n == 0)
-            break;
-        proxy_talk_content(&s->talk, piece);
-        at += piece.n;
-    }
-    return true;
-}
-
-static co_fn struct mail_reply whole_commit(struct mail_sink *sink)
-{
-    struct sink *s = (struct sink *)sink;
-    struct mail_reply r = mail_reply_trouble();
-
-    if (!s->is_spool_broken)
-        r = replay_envelope(s);
-    if (r.code / 100 == 3) {
-        mail_reply_deinit(&r);
-        r = replay_content(s) ? proxy_talk_end(&s->talk) : mail_reply_trouble();
-    }
-    proxy_talk_leave(&s->talk);
-    log_verdict(&s->talk, &r);
-    return r;
-}
-
-static const struct mail_sink_ops whole_ops = {
-    "proxy (whole message)", whole_begin,  whole_recipient, whole_content_begin,
-    whole_content,           whole_commit, stream_abort,
-};
-
 /* ---- */
 
-static int destroy(struct sink *s)
+static int destroy(struct proxy_tx *tx)
 {
-    proxy_talk_deinit(&s->talk);
+    proxy_talk_deinit(&tx->talk);
     return 0;
 }
 
 struct mail_sink *proxy_sink(void *ctx, struct proxy *proxy)
 {
-    struct sink *s = mem_new(ctx, struct sink);
+    struct proxy_tx *tx = mem_new(ctx, struct proxy_tx);
 
-    s->sink.ops = proxy->is_whole ? &whole_ops : &stream_ops;
-    s->talk.proxy = proxy;
-    talloc_set_destructor(s, destroy);
-    return &s->sink;
+    tx->sink.ops = proxy->is_whole ? &proxy_whole_ops : &stream_ops;
+    tx->talk.proxy = proxy;
+    talloc_set_destructor(tx, destroy);
+    return &tx->sink;
 }

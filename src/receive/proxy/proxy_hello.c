@@ -1,0 +1,157 @@
+/* The beginning of a conversation: connect, greeting, EHLO, XFORWARD. See proxy_talk.h. */
+#include "proxy_talk.h"
+
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+
+#include <string.h>
+
+/* ---- connecting ---- */
+
+/* A session that is being ended says nothing about the server. */
+static struct mail_reply unreached(struct proxy_talk *t)
+{
+    return proxy_trouble(t, co_is_stopped() ? PROXY_SENSELESS : PROXY_UNREACHED);
+}
+
+co_fn struct mail_reply proxy_greet(struct proxy_talk *t)
+{
+    const struct proxy_await banner = {PROXY_GREETING, BYTES("connection request")};
+    const struct proxy_rules *rules = &t->proxy->rules;
+    struct io_stream *stream;
+    struct mail_reply r;
+    struct error *e;
+
+    t->since = clock_ms();
+    e = io_connect(NULL, &t->target->address, t->since + rules->connect_ms, &stream);
+    if (e != NULL) {
+        log_warn("connect to proxy filter %s: %s; id=%s phase=connect after=%llums", t->target->text, e->text,
+                 t->envelope->id, (unsigned long long)(clock_ms() - t->since));
+        error_free(&e);
+        return unreached(t);
+    }
+    t->server = smtp_client_new(NULL, stream, t->target->text);
+    r = proxy_settle_one(t, &banner, true, smtp_client_greeting(t->server, clock_ms() + rules->answer_ms));
+    if (mail_reply_is_ok(&r))
+        proxy_note_greeted(t->target->entry, t->target->text);
+    else if (t->fault == PROXY_LOST)
+        t->fault = PROXY_UNREACHED;
+    return r;
+}
+
+/* ---- EHLO ---- */
+
+/* "XFORWARD NAME ... RETRY": the server knows a second copy by the id of the first. */
+static bool takes_retry(struct bytes ehlo)
+{
+    while (ehlo.n > 0) {
+        struct bytes line = bytes_cut(&ehlo, '\n'), word = bytes_word(&line, " \t=");
+
+        if (!bytes_ieq(word, BYTES("XFORWARD")))
+            continue;
+        while ((word = bytes_word(&line, " \t")).n > 0)
+            if (bytes_ieq(word, BYTES("RETRY")))
+                return true;
+    }
+    return false;
+}
+
+static void remember(struct proxy_target *target, const struct smtp_client *server)
+{
+    struct proxy_memo *m = &target->memo;
+
+    talloc_free(m->text);
+    m->text = mem_strdup(target, server->reply.text);
+    m->features = server->features;
+    m->xforward = server->xforward;
+    m->size_limit = server->size_limit;
+    m->takes_retry = takes_retry(bytes_of(m->text));
+}
+
+static co_fn enum io_end ask_and_learn(struct proxy_talk *t)
+{
+    enum io_end end = smtp_client_ehlo(t->server, t->proxy->ehlo, t->since + t->proxy->timeout_ms);
+
+    if (end == IO_OK && t->server->reply.code / 100 == 2)
+        remember(t->target, t->server);
+    return end;
+}
+
+/*
+ * An answer that is the last one's, byte for byte, is not parsed again. A server whose answer has changed is
+ * asked once more (RFC 5321 4.1.4 allows it at any time), and one that changes it often is not remembered.
+ */
+static co_fn enum io_end ask(struct proxy_talk *t)
+{
+    enum { CHANGES_LIMIT = 4 };
+    struct proxy_memo *m = &t->target->memo;
+    enum io_end end;
+
+    if (m->text == NULL || m->changes >= CHANGES_LIMIT)
+        return ask_and_learn(t);
+    end = smtp_client_command(t->server, bytes_of(t->proxy->ehlo_command), t->since + t->proxy->timeout_ms);
+    if (end != IO_OK || t->server->reply.code / 100 != 2)
+        return end;
+    if (strcmp(t->server->reply.text, m->text) != 0) {
+        m->changes++;
+        return ask_and_learn(t);
+    }
+    t->server->features = m->features;
+    t->server->xforward = m->xforward;
+    t->server->size_limit = m->size_limit;
+    return end;
+}
+
+co_fn struct mail_reply proxy_hello(struct proxy_talk *t)
+{
+    const struct proxy_await ehlo = {PROXY_EHLO, BYTES("EHLO")};
+    enum io_end end;
+
+    t->since = clock_ms();
+    end = ask(t);
+    t->pipelines = t->proxy->pipelines && (t->server->features & SMTP_PIPELINING);
+    return proxy_settle_one(t, &ehlo, true, end);
+}
+
+/* ---- XFORWARD ---- */
+
+static const char *known(const char *name)
+{
+    return strcmp(name, "unknown") == 0 ? NULL : name;
+}
+
+/* What an upstream told us goes on as it was told; else our own client. The id is always ours. */
+static struct mail_forward forward_of(const struct proxy_talk *t)
+{
+    const struct mail_client *c = t->client;
+    struct mail_forward f = {
+        known(c->name), c->addr, c->port, c->helo, NULL, c->proto, c->is_local ? "LOCAL" : "REMOTE"};
+
+    if (c->forward != NULL)
+        f = *c->forward;
+    if (f.source == NULL)
+        f.source = c->is_local ? "LOCAL" : "REMOTE";
+    f.ident = t->envelope->id;
+    return f;
+}
+
+co_fn struct mail_reply proxy_forward(struct proxy_talk *t)
+{
+    struct mail_reply r = mail_reply_fixed(250, "", "");
+    struct mail_forward f = forward_of(t);
+    struct bytes rest;
+
+    if (t->server->xforward == 0)
+        return r;
+    buf_cut(&t->forward, 0);
+    smtp_xforward_format(&t->forward, &f, t->server->xforward);
+    if (t->copies > 0 && t->target->memo.takes_retry)
+        buf_addf(&t->forward, "XFORWARD RETRY=%u\r\n", t->copies);
+    rest = buf_bytes(&t->forward);
+    while (rest.n > 0 && mail_reply_is_ok(&r)) {
+        mail_reply_deinit(&r);
+        r = proxy_command_in_group(t, PROXY_XFORWARD, bytes_trim(bytes_cut(&rest, '\n')));
+    }
+    return r;
+}

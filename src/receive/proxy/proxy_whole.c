@@ -1,0 +1,183 @@
+/*
+ * Messages that are received whole, then replayed to the filter. See proxy.h.
+ *
+ * Since we hold the message, what happens to a filter is no matter of the client's: a connection that fails,
+ * ends, or is answered with 421 is followed by another, at another endpoint or at the same one when it is
+ * back, until smtpd_proxy_retry_time is over.
+ *
+ * Lost after the dot, the message may have gone on to the after-filter server. The client would be told 451
+ * and send it again, so a second copy sent at once is no worse (smtpd_proxy_retry_after_dot); it has the id
+ * of the first (XFORWARD IDENT), and a server that announces XFORWARD RETRY is told that it is a copy. A
+ * message that ends its filter each time is given up after smtpd_proxy_retry_limit times.
+ */
+#include "proxy_tx.h"
+
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+
+enum { STEP_MS = 50, STEP_LIMIT_MS = 1000 };
+
+/* ---- until the end of data ---- */
+
+static co_fn struct mail_reply whole_begin(struct mail_sink *sink, const struct mail_client *client,
+                                           const struct mail_envelope *envelope)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+
+    tx->talk.client = client;
+    tx->talk.envelope = envelope;
+    return mail_reply_fixed(250, "2.1.0", "Ok");
+}
+
+static co_fn struct mail_reply whole_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
+{
+    return mail_reply_fixed(250, "2.1.5", "Ok");
+}
+
+static co_fn struct mail_reply whole_content_begin(struct mail_sink *sink)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+
+    tx->spool = io_spool_new(tx, &tx->talk.proxy->spool);
+    return mail_reply_fixed(354, "", "End data with <CR><LF>.<CR><LF>");
+}
+
+static void spool_trouble(struct proxy_tx *tx, struct error **e)
+{
+    if (!tx->is_spool_broken)
+        log_warn("proxy speed-adjust log I/O error: %s; id=%s", (*e)->text, tx->talk.envelope->id);
+    tx->is_spool_broken = true;
+    error_free(e);
+}
+
+static co_fn void whole_content(struct mail_sink *sink, struct bytes piece)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct error *e = tx->is_spool_broken ? NULL : io_spool_write(tx->spool, piece);
+
+    if (e != NULL)
+        spool_trouble(tx, &e);
+}
+
+/* The filter knows nothing of it yet. */
+static co_fn void whole_abort(struct mail_sink *sink)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+
+    TALLOC_FREE(tx->spool);
+}
+
+/* ---- one conversation ---- */
+
+static co_fn struct mail_reply replay_envelope(struct proxy_tx *tx)
+{
+    struct mail_reply r = proxy_talk_open(&tx->talk);
+
+    if (!mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
+    return proxy_talk_rcpts_and_data(&tx->talk);
+}
+
+static co_fn bool replay_content(struct proxy_tx *tx)
+{
+    uint64_t at = 0;
+
+    while (tx->talk.is_in_content) {
+        struct bytes piece;
+        struct error *e = io_spool_read(tx->spool, at, &piece);
+
+        if (e != NULL) {
+            spool_trouble(tx, &e);
+            return false;
+        }
+        if (piece.n == 0)
+            break;
+        proxy_talk_content(&tx->talk, piece);
+        at += piece.n;
+    }
+    return true;
+}
+
+static co_fn struct mail_reply replay(struct proxy_tx *tx)
+{
+    struct mail_reply r = replay_envelope(tx);
+
+    if (tx->talk.is_stale) {
+        mail_reply_deinit(&r);
+        r = replay_envelope(tx);
+    }
+    if (r.code / 100 == 3) {
+        mail_reply_deinit(&r);
+        r = replay_content(tx) ? proxy_talk_end(&tx->talk) : mail_reply_trouble();
+    }
+    proxy_talk_leave(&tx->talk);
+    return r;
+}
+
+/* ---- as many as it takes ---- */
+
+/* What the last conversation came to; its endpoint is given back already. */
+static bool wants_another(struct proxy_tx *tx)
+{
+    const struct proxy_talk *t = &tx->talk;
+
+    if (t->fault != PROXY_UNREACHED && t->fault != PROXY_LOST)
+        return false;
+    if (t->is_dot_sent && !t->proxy->retries_after_dot)
+        return false;
+    return !t->has_sent_content || tx->content_losses++ < t->proxy->retry_limit;
+}
+
+static void plan_next(struct proxy_need *need, const struct proxy_entry *failed, uint64_t *step_ms)
+{
+    need->has_tried = true;
+    need->avoid = failed;
+    need->avoid_until = clock_ms() + *step_ms;
+    *step_ms = *step_ms * 2 < STEP_LIMIT_MS ? *step_ms * 2 : STEP_LIMIT_MS;
+}
+
+/* Every copy that a filter had as a whole may be with the server after it. */
+static void count_copy(struct proxy_talk *t)
+{
+    t->copies += t->is_dot_sent && t->fault == PROXY_LOST;
+}
+
+static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
+{
+    struct proxy_talk *t = &tx->talk;
+    struct proxy_need need = {.bytes = io_spool_size(tx->spool), .is_patient = true};
+    struct mail_reply r = mail_reply_trouble();
+    uint64_t since = clock_ms(), step_ms = STEP_MS;
+
+    need.deadline = since + t->proxy->retry_ms;
+    while (clock_ms() <= need.deadline && proxy_talk_take(t, &need)) {
+        const struct proxy_entry *entry = t->target->entry;
+
+        mail_reply_deinit(&r);
+        r = replay(tx);
+        proxy_talk_give(t);
+        if (tx->is_spool_broken || !wants_another(tx))
+            return r;
+        count_copy(t);
+        plan_next(&need, entry, &step_ms);
+    }
+    if (!need.has_tried)
+        proxy_log_unreached(tx, since);
+    return r;
+}
+
+static co_fn struct mail_reply whole_commit(struct mail_sink *sink)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct mail_reply r = tx->is_spool_broken ? mail_reply_trouble() : replay_until_answered(tx);
+
+    proxy_log_verdict(tx, &r);
+    return r;
+}
+
+const struct mail_sink_ops proxy_whole_ops = {
+    "proxy (whole message)", whole_begin,  whole_recipient, whole_content_begin,
+    whole_content,           whole_commit, whole_abort,
+};
