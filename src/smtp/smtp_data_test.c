@@ -74,6 +74,41 @@ static void test_decode_cut_at_every_byte(void **state)
     }
 }
 
+/* Clean lines that move what follows over the codec's blocks. */
+static void add_padding(struct buf *out, size_t n)
+{
+    for (; n > 80; n -= 78)
+        buf_addf(out, "%076d\r\n", 1);
+    for (; n > 2; n--)
+        buf_addc(out, 'x');
+    buf_adds(out, "\r\n");
+}
+
+/* Behind the end of data more follows, so that the block with the end is looked at as a whole. */
+static void test_decode_at_every_place_of_a_block(void **state)
+{
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (size_t pad = 2; pad < 200 && cases[i].left != NULL; pad++) {
+            struct smtp_data_decoder d = {0};
+            struct buf wire = {0}, content = {0}, out = {0};
+            struct bytes left;
+
+            add_padding(&wire, pad);
+            add_padding(&content, pad);
+            buf_adds(&wire, cases[i].wire);
+            buf_adds(&content, cases[i].content);
+            add_padding(&wire, 100);
+            decode(wire.p, wire.n, 0, &out, &d, &left);
+            assert_string_equal(buf_text(&out), buf_text(&content));
+            assert_int_equal(left.n, strlen(cases[i].left) + 100);
+            assert_int_equal(d.has_bare_lf, cases[i].bare_lf);
+            assert_int_equal(d.has_bare_cr, cases[i].bare_cr);
+            buf_deinit(&wire);
+            buf_deinit(&content);
+            buf_deinit(&out);
+        }
+}
+
 static void test_nul_and_8bit_pass(void **state)
 {
     static const char wire[] = "a\0b\xff\r\n.\r\n";
@@ -150,24 +185,72 @@ static void encoding(void *arg)
     *(bool *)arg = true;
 }
 
-static void test_encode_cut_at_every_byte(void **state)
+/* The case between clean lines, in one piece. */
+static void encode_padded(const char *content, const char *wire, size_t pad)
+{
+    struct smtp_data_encoder e = {0};
+    struct io_stream *s = io_memory_new(NULL, bytes("", 0), 0);
+    struct buf in = {0}, expected = {0};
+
+    add_padding(&in, pad);
+    add_padding(&expected, pad);
+    buf_adds(&in, content);
+    buf_add(&expected, bytes(wire, strlen(wire) - strlen(".\r\n")));
+    add_padding(&in, 100);
+    add_padding(&expected, 100);
+    buf_adds(&expected, ".\r\n");
+    smtp_data_encode(&e, s, buf_bytes(&in), clock_ms() + 1000);
+    smtp_data_encode_end(&e, s, clock_ms() + 1000);
+    io_flush(s, clock_ms() + 1000);
+    assert_true(bytes_eq(io_memory_written(s), buf_bytes(&expected)));
+    buf_deinit(&in);
+    buf_deinit(&expected);
+    io_stream_close(&s);
+}
+
+static void encoding_padded(void *arg)
+{
+    for (size_t i = 0; i < sizeof(encode_cases) / sizeof(encode_cases[0]); i++) {
+        struct bytes content = bytes_of(encode_cases[i].content);
+
+        if (content.n > 0 && content.p[content.n - 1] != '\n')
+            continue; /* the padding would go on with its last line */
+        for (size_t pad = 2; pad < 200; pad++)
+            encode_padded(content.p, encode_cases[i].wire, pad);
+    }
+    *(bool *)arg = true;
+}
+
+static void in_coroutine(void (*fn)(void *arg))
 {
     bool done = false;
 
     co_init(1);
-    co_spawn(encoding, &done, "encoding");
+    co_spawn(fn, &done, "encoding");
     co_run();
     co_deinit();
     assert_true(done);
+}
+
+static void test_encode_at_every_place_of_a_block(void **state)
+{
+    in_coroutine(encoding_padded);
+}
+
+static void test_encode_cut_at_every_byte(void **state)
+{
+    in_coroutine(encoding);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_cut_at_every_byte),
+        cmocka_unit_test(test_decode_at_every_place_of_a_block),
         cmocka_unit_test(test_nul_and_8bit_pass),
         cmocka_unit_test(test_bdat_cut_at_every_byte),
         cmocka_unit_test(test_encode_cut_at_every_byte),
+        cmocka_unit_test(test_encode_at_every_place_of_a_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
