@@ -3,12 +3,10 @@
 
 #include "mem.h"
 
-bool bytes_ieq(struct bytes a, struct bytes b)
+bool bytes_same_letters(const char *a, const char *b, size_t n)
 {
-    if (a.n != b.n)
-        return false;
-    for (size_t i = 0; i < a.n; i++)
-        if (ascii_lower((unsigned char)a.p[i]) != ascii_lower((unsigned char)b.p[i]))
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i] && ascii_lower((unsigned char)a[i]) != ascii_lower((unsigned char)b[i]))
             return false;
     return true;
 }
@@ -70,25 +68,36 @@ struct bytes bytes_cut(struct bytes *rest, char separator)
     return head;
 }
 
-/* A loop: a set of blanks is too short for strchr() to be worth its call. */
-static inline bool is_in(char c, const char *set)
+/* A bit for each character. */
+struct set {
+    uint64_t bits[4];
+};
+
+static inline struct set set_of(const char *members)
 {
-    for (; *set != '\0'; set++)
-        if (c == *set)
-            return true;
-    return false;
+    struct set s = {{0}};
+
+    for (; *members != '\0'; members++)
+        s.bits[(unsigned char)*members / 64] |= (uint64_t)1 << ((unsigned char)*members % 64);
+    return s;
+}
+
+static inline bool is_in(char c, const struct set *s)
+{
+    return s->bits[(unsigned char)c / 64] >> ((unsigned char)c % 64) & 1;
 }
 
 struct bytes bytes_word(struct bytes *rest, const char *blanks)
 {
+    struct set separators = set_of(blanks);
     struct bytes word;
     size_t start = 0;
 
-    while (start < rest->n && is_in(rest->p[start], blanks))
+    while (start < rest->n && is_in(rest->p[start], &separators))
         start++;
     *rest = bytes_skip(*rest, start);
     word = bytes(rest->p, 0);
-    while (word.n < rest->n && !is_in(rest->p[word.n], blanks))
+    while (word.n < rest->n && !is_in(rest->p[word.n], &separators))
         word.n++;
     *rest = bytes_skip(*rest, word.n);
     return word;

@@ -34,7 +34,12 @@ static inline bool bytes_eq(struct bytes a, struct bytes b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
-bool bytes_ieq(struct bytes a, struct bytes b); /* ASCII letters without case */
+bool bytes_same_letters(const char *a, const char *b, size_t n); /* for bytes_ieq() */
+/* ASCII letters without case. */
+static inline bool bytes_ieq(struct bytes a, struct bytes b)
+{
+    return a.n == b.n && bytes_same_letters(a.p, b.p, a.n);
+}
 bool bytes_has_prefix(struct bytes b, struct bytes prefix);
 bool bytes_has_iprefix(struct bytes b, struct bytes prefix);
 bool bytes_has_isuffix(struct bytes b, struct bytes suffix);

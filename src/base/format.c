@@ -111,12 +111,20 @@ static struct spec read_spec(const char **p)
     return s;
 }
 
+static void add_char(struct out *o, char c)
+{
+    if (o->n < o->room)
+        o->to[o->n] = c;
+    o->n++;
+}
+
 /* One conversion, p behind its '%'. False: not one of ours. */
 static bool convert(struct out *o, const char **p, struct arguments *a)
 {
     struct spec s;
-    char c;
 
+    if (**p == 's') /* nearly all of them */
+        return ++*p, add_string(o, a);
     if (strncmp(*p, ".*s", 3) == 0)
         return *p += 3, add_part(o, a);
     s = read_spec(p);
@@ -130,13 +138,11 @@ static bool convert(struct out *o, const char **p, struct arguments *a)
         /* fall through */
     case 'x':
         return add_unsigned(o, &s, 16, a), true;
-    case 's':
-        return s.width == INT && s.least == 0 && add_string(o, a);
     case 'c':
-        c = (char)va_arg(a->list, int);
-        return add(o, &c, 1), s.width == INT && s.least == 0;
+        add_char(o, (char)va_arg(a->list, int));
+        return s.width == INT && s.least == 0;
     case '%':
-        return add(o, "%", 1), true;
+        return add_char(o, '%'), true;
     default:
         return false;
     }
@@ -144,15 +150,15 @@ static bool convert(struct out *o, const char **p, struct arguments *a)
 
 static bool format(struct out *o, const char *fmt, struct arguments *a)
 {
-    for (const char *p = fmt, *percent;; fmt = p) {
-        percent = strchrnul(p, '%');
-        add(o, fmt, (size_t)(percent - fmt));
-        if (*percent == '\0')
-            return true;
-        p = percent + 1;
-        if (!convert(o, &p, a))
+    while (*fmt != '\0') {
+        char c = *fmt++;
+
+        if (c != '%')
+            add_char(o, c);
+        else if (!convert(o, &fmt, a))
             return false;
     }
+    return true;
 }
 
 int format_text(char *to, size_t room, const char *fmt, va_list args)

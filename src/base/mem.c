@@ -32,6 +32,11 @@ void *mem_zero_(const void *ctx, size_t size, const char *name)
     return p;
 }
 
+void *mem_zero_with_room_(const void *ctx, size_t size, size_t room, const char *name)
+{
+    return memset(need(_talloc_pooled_object(ctx, size, name, 0, room)), 0, size);
+}
+
 void *mem_resize_(const void *ctx, void *old, size_t size)
 {
     return need(talloc_realloc_size(ctx, old, size));

@@ -20,7 +20,12 @@
 #define mem_grow(ctx, array, count)                                                                          \
     ((__typeof__(array))mem_resize_((ctx), (array), mem_product_(sizeof(*(array)), (count))))
 
+/* As mem_new, and with it `room` bytes from which what it owns is cut, at next to no cost; when they are used
+ * up, the rest is memory like any other. All of it goes when the whole goes, and no part before. */
+#define mem_new_with_room(ctx, type, room) ((type *)mem_zero_with_room_((ctx), sizeof(type), (room), #type))
+
 void *mem_zero_(const void *ctx, size_t size, const char *name);
+void *mem_zero_with_room_(const void *ctx, size_t size, size_t room, const char *name);
 void *mem_resize_(const void *ctx, void *old, size_t size);
 size_t mem_product_(size_t size, size_t count);
 
