@@ -10,6 +10,8 @@
 
 #include <arpa/inet.h>
 
+enum { IP_LIMIT = 62 }; /* an IPv6 address with its tag has at most 50 */
+
 struct cursor {
     struct bytes left;
     bool utf8;
@@ -237,24 +239,28 @@ char *mail_address_external(const void *ctx, const char *internal)
     return text;
 }
 
-bool mail_address_is_literal(struct bytes text)
+bool mail_address_is_ip(struct bytes text)
 {
-    char host[64];
+    char host[IP_LIMIT + 1];
     unsigned char binary[16];
     int family = AF_INET;
 
-    if (text.n < 3 || text.n > sizeof(host) || text.p[0] != '[' || text.p[text.n - 1] != ']')
+    if (text.n > IP_LIMIT || bytes_chr(text, '\0') != SIZE_MAX)
         return false;
-    text = bytes(text.p + 1, text.n - 2);
     if (bytes_has_iprefix(text, BYTES("IPv6:"))) {
         text = bytes_skip(text, 5);
         family = AF_INET6;
     }
-    if (text.n >= sizeof(host) || bytes_chr(text, '\0') != SIZE_MAX)
-        return false;
-    memcpy(host, text.p, text.n);
+    if (text.n > 0)
+        memcpy(host, text.p, text.n);
     host[text.n] = '\0';
     return inet_pton(family, host, binary) == 1;
+}
+
+bool mail_address_is_literal(struct bytes text)
+{
+    return text.n > 2 && text.p[0] == '[' && text.p[text.n - 1] == ']' &&
+           mail_address_is_ip(bytes(text.p + 1, text.n - 2));
 }
 
 /* Letters, digits, '-' and '_' in labels of 1 to 63, 255 in all; not only digits and dots. */

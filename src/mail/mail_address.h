@@ -32,5 +32,6 @@ char *mail_address_external(const void *ctx, const char *internal);
 /* A valid domain name or address literal (RFC 5321 4.1.3), as for HELO or XFORWARD NAME. */
 bool mail_address_is_hostname(struct bytes name);
 bool mail_address_is_literal(struct bytes text); /* "[192.0.2.1]", "[IPv6:2001:db8::1]" */
+bool mail_address_is_ip(struct bytes text);      /* the same without brackets */
 
 #endif

@@ -128,7 +128,9 @@ static void add_clean(struct buf *out, const char *text)
 
 static void add_address(struct buf *out, const char *addr)
 {
-    buf_addf(out, "[%s", strchr(addr, ':') && strncasecmp(addr, "IPv6:", 5) != 0 ? "IPv6:" : "");
+    buf_addc(out, '[');
+    if (strchr(addr, ':') != NULL && strncasecmp(addr, "IPv6:", 5) != 0)
+        buf_adds(out, "IPv6:");
     add_clean(out, addr);
     buf_addc(out, ']');
 }
@@ -146,15 +148,23 @@ void mail_header_received(struct buf *out, const char *myhostname, const char *m
     add_clean(out, origin.name);
     buf_addc(out, ' ');
     add_address(out, origin.addr);
-    buf_addf(out, ")\r\n\tby %s (%s) with %s", myhostname, mail_name,
-             envelope->smtputf8 ? "UTF8SMTP" : client->proto);
-    if (with_id)
-        buf_addf(out, " id %s", envelope->id);
+    buf_adds(out, ")\r\n\tby ");
+    buf_adds(out, myhostname);
+    buf_adds(out, " (");
+    buf_adds(out, mail_name);
+    buf_adds(out, ") with ");
+    buf_adds(out, envelope->smtputf8 ? "UTF8SMTP" : client->proto);
+    if (with_id) {
+        buf_adds(out, " id ");
+        buf_adds(out, envelope->id);
+    }
     if (envelope->rcpt_count == 1) {
         buf_adds(out, "\r\n\tfor <");
         mail_address_quote(out, envelope->rcpts[0]->addr);
-        buf_addf(out, ">; %s\r\n", date);
+        buf_adds(out, ">; ");
     } else {
-        buf_addf(out, ";\r\n\t%s\r\n", date);
+        buf_adds(out, ";\r\n\t");
     }
+    buf_adds(out, date);
+    buf_adds(out, "\r\n");
 }

@@ -56,6 +56,11 @@ bool smtp_parse_mail(const void *ctx, const struct smtp_line *line, const struct
 bool smtp_parse_rcpt(const void *ctx, const struct smtp_line *line, const struct smtp_parse_rules *rules,
                      bool smtputf8, struct mail_rcpt *out_r, struct mail_reply *why_r);
 
+/* xchar, RFC 3461 4: what xtext leaves as it is. */
+static inline bool smtp_is_xchar(unsigned char c)
+{
+    return c > 32 && c < 127 && c != '+' && c != '=';
+}
 /* xtext, RFC 3461 4: encode appends; decode returns NULL on malformed text. */
 void smtp_xtext_encode(struct buf *out, struct bytes text);
 char *smtp_xtext_decode(const void *ctx, struct bytes text);

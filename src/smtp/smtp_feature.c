@@ -2,32 +2,32 @@
 #include "smtp.h"
 
 static const struct {
-    const char *name;
+    struct bytes name;
     unsigned feature;
 } names[] = {
-    {"PIPELINING", SMTP_PIPELINING},
-    {"SIZE", SMTP_SIZE},
-    {"VRFY", SMTP_VRFY},
-    {"ETRN", SMTP_ETRN},
-    {"STARTTLS", SMTP_STARTTLS},
-    {"AUTH", SMTP_AUTH},
-    {"XFORWARD", SMTP_XFORWARD},
-    {"XCLIENT", SMTP_XCLIENT},
-    {"8BITMIME", SMTP_8BITMIME},
-    {"ENHANCEDSTATUSCODES", SMTP_ENHANCEDSTATUSCODES},
-    {"DSN", SMTP_DSN},
-    {"SMTPUTF8", SMTP_SMTPUTF8},
-    {"CHUNKING", SMTP_CHUNKING},
-    {"VERP", SMTP_VERP},
-    {"XVERP", SMTP_VERP},
-    {"REQUIRETLS", SMTP_REQUIRETLS},
-    {"silent-discard", SMTP_SILENT_DISCARD},
+    {BYTES("PIPELINING"), SMTP_PIPELINING},
+    {BYTES("SIZE"), SMTP_SIZE},
+    {BYTES("VRFY"), SMTP_VRFY},
+    {BYTES("ETRN"), SMTP_ETRN},
+    {BYTES("STARTTLS"), SMTP_STARTTLS},
+    {BYTES("AUTH"), SMTP_AUTH},
+    {BYTES("XFORWARD"), SMTP_XFORWARD},
+    {BYTES("XCLIENT"), SMTP_XCLIENT},
+    {BYTES("8BITMIME"), SMTP_8BITMIME},
+    {BYTES("ENHANCEDSTATUSCODES"), SMTP_ENHANCEDSTATUSCODES},
+    {BYTES("DSN"), SMTP_DSN},
+    {BYTES("SMTPUTF8"), SMTP_SMTPUTF8},
+    {BYTES("CHUNKING"), SMTP_CHUNKING},
+    {BYTES("VERP"), SMTP_VERP},
+    {BYTES("XVERP"), SMTP_VERP},
+    {BYTES("REQUIRETLS"), SMTP_REQUIRETLS},
+    {BYTES("silent-discard"), SMTP_SILENT_DISCARD},
 };
 
 static unsigned feature_of(struct bytes word)
 {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (bytes_ieq(word, bytes_of(names[i].name)))
+        if (bytes_ieq(word, names[i].name))
             return names[i].feature;
     return 0;
 }

@@ -26,10 +26,10 @@ void smtp_xtext_encode(struct buf *out, struct bytes text)
     for (size_t i = 0; i < text.n; i++) {
         unsigned char c = (unsigned char)text.p[i];
 
-        if (c < 33 || c > 126 || c == '+' || c == '=')
-            buf_addf(out, "+%02X", c);
-        else
+        if (smtp_is_xchar(c))
             buf_addc(out, (char)c);
+        else
+            buf_addf(out, "+%02X", c);
     }
 }
 

@@ -13,15 +13,7 @@ static bool is_any(struct bytes value)
 
 static bool is_addr(struct bytes value)
 {
-    struct buf literal = {0};
-    bool good;
-
-    if (value.n > 64)
-        return false;
-    buf_addf(&literal, "[%.*s]", BYTES_FMT(value));
-    good = mail_address_is_literal(buf_bytes(&literal));
-    buf_deinit(&literal);
-    return good;
+    return mail_address_is_ip(value);
 }
 
 static bool is_port(struct bytes value)
@@ -42,23 +34,23 @@ static bool is_source(struct bytes value)
 }
 
 static const struct attribute {
-    const char *name;
+    struct bytes name;
     bool (*is_good)(struct bytes value);
     size_t offset;
 } attributes[SMTP_XFORWARD_COUNT] = {
-    [SMTP_XFORWARD_NAME] = {"NAME", mail_address_is_hostname, offsetof(struct mail_forward, name)},
-    [SMTP_XFORWARD_ADDR] = {"ADDR", is_addr, offsetof(struct mail_forward, addr)},
-    [SMTP_XFORWARD_PORT] = {"PORT", is_port, offsetof(struct mail_forward, port)},
-    [SMTP_XFORWARD_HELO] = {"HELO", is_any, offsetof(struct mail_forward, helo)},
-    [SMTP_XFORWARD_IDENT] = {"IDENT", is_any, offsetof(struct mail_forward, ident)},
-    [SMTP_XFORWARD_PROTO] = {"PROTO", is_proto, offsetof(struct mail_forward, proto)},
-    [SMTP_XFORWARD_SOURCE] = {"SOURCE", is_source, offsetof(struct mail_forward, source)},
+    [SMTP_XFORWARD_NAME] = {BYTES("NAME"), mail_address_is_hostname, offsetof(struct mail_forward, name)},
+    [SMTP_XFORWARD_ADDR] = {BYTES("ADDR"), is_addr, offsetof(struct mail_forward, addr)},
+    [SMTP_XFORWARD_PORT] = {BYTES("PORT"), is_port, offsetof(struct mail_forward, port)},
+    [SMTP_XFORWARD_HELO] = {BYTES("HELO"), is_any, offsetof(struct mail_forward, helo)},
+    [SMTP_XFORWARD_IDENT] = {BYTES("IDENT"), is_any, offsetof(struct mail_forward, ident)},
+    [SMTP_XFORWARD_PROTO] = {BYTES("PROTO"), is_proto, offsetof(struct mail_forward, proto)},
+    [SMTP_XFORWARD_SOURCE] = {BYTES("SOURCE"), is_source, offsetof(struct mail_forward, source)},
 };
 
 static const struct attribute *attribute_find(struct bytes name)
 {
     for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++)
-        if (bytes_ieq(name, bytes_of(attributes[i].name)))
+        if (bytes_ieq(name, attributes[i].name))
             return &attributes[i];
     return NULL;
 }
@@ -116,7 +108,7 @@ static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f
         return true;
     }
     if (text == NULL || !is_shown(text) || !a->is_good(bytes_of(text))) {
-        *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name,
+        *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name.p,
                             (int)(value.n < 100 ? value.n : 100), value.p);
         return false;
     }
@@ -141,7 +133,7 @@ bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward
 /* Postfix's encoding: xtext, but '=' stays, since only the first one separates. */
 static void add_encoded(struct buf *out, char c)
 {
-    if (c == '=')
+    if (c == '=' || smtp_is_xchar((unsigned char)c))
         buf_addc(out, c);
     else
         smtp_xtext_encode(out, bytes(&c, 1));
@@ -152,14 +144,20 @@ static void add_encoded(struct buf *out, char c)
 static void add_value(struct buf *out, const struct attribute *a, const char *value)
 {
     size_t start = out->n;
-    struct bytes rest;
 
-    for (rest = bytes_of(value); rest.n > 0 && out->n - start + 3 <= VALUE_LIMIT; rest = bytes_skip(rest, 1))
-        add_encoded(out, rest.p[0]);
-    if (rest.n > 0 && a->is_good != is_any) {
+    for (; *value != '\0' && out->n - start + 3 <= VALUE_LIMIT; value++)
+        add_encoded(out, *value);
+    if (*value != '\0' && a->is_good != is_any) {
         buf_cut(out, start);
         buf_adds(out, "[UNAVAILABLE]");
     }
+}
+
+static void add_command(struct buf *out, struct bytes payload)
+{
+    buf_adds(out, "XFORWARD");
+    buf_add(out, payload);
+    buf_adds(out, "\r\n");
 }
 
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names)
@@ -172,18 +170,20 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
         if (!(names & (1u << i)))
             continue;
         buf_cut(&one, 0);
-        buf_addf(&one, " %s=", attributes[i].name);
+        buf_addc(&one, ' ');
+        buf_add(&one, attributes[i].name);
+        buf_addc(&one, '=');
         if (value != NULL && i == SMTP_XFORWARD_ADDR && strchr(value, ':') != NULL)
             buf_adds(&one, "IPv6:");
         add_value(&one, &attributes[i], value ? value : "[UNAVAILABLE]");
         if (payload.n > 0 && payload.n + one.n > PAYLOAD_LIMIT) {
-            buf_addf(out, "XFORWARD%s\r\n", buf_text(&payload));
+            add_command(out, buf_bytes(&payload));
             buf_cut(&payload, 0);
         }
         buf_add(&payload, buf_bytes(&one));
     }
     if (payload.n > 0)
-        buf_addf(out, "XFORWARD%s\r\n", buf_text(&payload));
+        add_command(out, buf_bytes(&payload));
     buf_deinit(&payload);
     buf_deinit(&one);
 }
