@@ -125,7 +125,6 @@ static void soften(struct mail_reply *r)
 
 co_fn bool smtpd_send(struct smtpd_session *s, struct mail_reply *r)
 {
-    struct buf wire = {0};
     enum io_end end;
 
     if (r->code == 0)
@@ -134,9 +133,9 @@ co_fn bool smtpd_send(struct smtpd_session *s, struct mail_reply *r)
         soften(r);
     if (s->errors >= s->conf->soft_error_limit)
         co_sleep(clock_ms() + s->conf->error_sleep_ms, "its turn after too many errors");
-    smtp_reply_format(&wire, r);
-    end = io_write(s->stream, buf_bytes(&wire), clock_ms() + s->conf->timeout_ms);
-    buf_deinit(&wire);
+    buf_cut(&s->wire, 0);
+    smtp_reply_format(&s->wire, r);
+    end = io_write(s->stream, buf_bytes(&s->wire), clock_ms() + s->conf->timeout_ms);
     if (r->code == 421 || r->code == 521)
         s->leave = SMTPD_DISMISSED;
     mail_reply_deinit(r);
@@ -278,6 +277,7 @@ static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *lin
     end = smtp_read_line(s->stream, s->conf->line_length_limit, idle, line_r, bare_lf_r);
     if (end != IO_TIMEOUT || idle == deadline)
         return end;
+    buf_deinit(&s->wire);
     co_trim_stack();
     return smtp_read_line(s->stream, s->conf->line_length_limit, deadline, line_r, bare_lf_r);
 }
@@ -330,7 +330,7 @@ static co_fn void greet(struct smtpd_session *s)
     struct mail_reply r, why = {0};
 
     if (smtpd_gate_connect(s, &why)) {
-        r = mail_reply(220, "", "%s", s->conf->banner);
+        r = mail_reply_fixed(220, "", s->conf->banner);
     } else if (why.code == 0) {
         s->leave = SMTPD_HUNG_UP;
         r = why;
@@ -390,6 +390,7 @@ co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stre
     smtpd_gate_end(s);
     log_disconnect(s);
     mail_reply_deinit(&s->denied);
+    buf_deinit(&s->wire);
     client->helo = NULL;
     client->forward = NULL;
     client->presence = NULL;

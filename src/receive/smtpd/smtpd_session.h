@@ -84,13 +84,13 @@ struct smtpd_session {
     void **hook_states;
     size_t hooks_begun;
     struct smtpd_tx *tx;
-    void *command; /* memory of the present command: emptied after each */
-    struct mail_forward forward;
-    bool has_forward;
-    signed char may_xforward;   /* -1: not looked up yet */
-    char next_id[MAIL_ID_SIZE]; /* of the next transaction, when something was logged before it */
-    struct mail_reply denied;   /* a CONNECT verdict that stands for the whole session; code 0: none */
-    unsigned features;          /* announced to this client */
+    void *command;                /* memory of the present command: emptied after each */
+    struct buf wire;              /* the reply on its way into the stream */
+    struct mail_forward *forward; /* with its texts, as long as XFORWARD is in force; else NULL */
+    signed char may_xforward;     /* -1: not looked up yet */
+    char next_id[MAIL_ID_SIZE];   /* of the next transaction, when something was logged before it */
+    struct mail_reply denied;     /* a CONNECT verdict that stands for the whole session; code 0: none */
+    unsigned features;            /* announced to this client */
     unsigned short ok[SMTPD_VERBS], total[SMTPD_VERBS];
     long errors, junk;
     enum smtpd_verb verb; /* of the present or last command */

@@ -266,6 +266,25 @@ static void test_xforward_names_the_original_client(void **state)
     peer_deinit(&p);
 }
 
+/* Neither a command that is refused nor a transaction that is over speaks for the next message. */
+static void test_xforward_ends_with_its_transaction(void **state)
+{
+    static const char *const trusted[] = {"smtpd_authorized_xforward_hosts", "127.0.0.0/8",
+                                          "smtpd_forbid_unauth_pipelining", "no", NULL};
+    struct peer p = {
+        .settings = trusted,
+        .adds_received = true,
+        .input = BYTES("EHLO f\r\nXFORWARD NAME=mx.test ADDR=bad\r\n" ENVELOPE
+                       "DATA\r\n\r\n.\r\nXFORWARD NAME=mx.test\r\nXFORWARD HELO=h\r\nRSET\r\n" ENVELOPE
+                       "DATA\r\n\r\n.\r\nQUIT\r\n")};
+
+    peer_run(&p);
+    assert_non_null(strstr(buf_text(&p.wire), "501 5.5.4 Bad ADDR syntax: bad\r\n"));
+    assert_non_null(strstr(buf_text(&p.content), "Received: from f ("));
+    assert_null(strstr(buf_text(&p.content), "mx.test"));
+    peer_deinit(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +295,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nul_and_bad_utf8, start, end),
         cmocka_unit_test_setup_teardown(test_pipelining_is_enforced, start, end),
         cmocka_unit_test_setup_teardown(test_xforward_names_the_original_client, start, end),
+        cmocka_unit_test_setup_teardown(test_xforward_ends_with_its_transaction, start, end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

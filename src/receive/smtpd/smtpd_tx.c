@@ -6,6 +6,8 @@
 #include "log.h"
 #include "mem.h"
 
+enum { TX_ROOM = 2048 }; /* the envelope of one recipient, and a sink */
+
 static int destroy(struct smtpd_tx *tx)
 {
     buf_deinit(&tx->content);
@@ -18,7 +20,7 @@ static int destroy(struct smtpd_tx *tx)
  * already, or a new one. */
 static void choose_id(struct smtpd_session *s, char id[MAIL_ID_SIZE])
 {
-    const char *ident = s->has_forward ? s->forward.ident : NULL;
+    const char *ident = s->forward ? s->forward->ident : NULL;
 
     if (ident != NULL && mail_id_is_valid(bytes_of(ident)) &&
         (s->profile->id_is_free == NULL || s->profile->id_is_free(s->profile->id_arg, ident)))
@@ -30,7 +32,7 @@ static void choose_id(struct smtpd_session *s, char id[MAIL_ID_SIZE])
 
 struct smtpd_tx *smtpd_tx_new(struct smtpd_session *s)
 {
-    struct smtpd_tx *tx = mem_new(s, struct smtpd_tx);
+    struct smtpd_tx *tx = mem_new_with_room(s, struct smtpd_tx, TX_ROOM);
 
     talloc_set_destructor(tx, destroy);
     choose_id(s, tx->envelope.id);
@@ -42,17 +44,17 @@ struct smtpd_tx *smtpd_tx_new(struct smtpd_session *s)
 /* "ID: client=name[addr]", with the original client when XFORWARD told of one. */
 static void log_client(struct smtpd_session *s)
 {
-    const struct mail_forward *f = s->client->forward;
+    const struct mail_client *c = s->client;
+    const struct mail_forward *f = c->forward;
     const char *id = s->tx->envelope.id;
-    const char *peer = smtpd_client_text(s);
 
     if (f == NULL)
-        log_info("%s: client=%s", id, peer);
+        log_info("%s: client=%s[%s]", id, c->name, c->addr);
     else if (f->ident == NULL)
-        log_info("%s: client=%s, orig_client=%s[%s]", id, peer, f->name ? f->name : "unknown",
+        log_info("%s: client=%s[%s], orig_client=%s[%s]", id, c->name, c->addr, f->name ? f->name : "unknown",
                  f->addr ? f->addr : "unknown");
     else
-        log_info("%s: client=%s, orig_queue_id=%s, orig_client=%s[%s]", id, peer, f->ident,
+        log_info("%s: client=%s[%s], orig_queue_id=%s, orig_client=%s[%s]", id, c->name, c->addr, f->ident,
                  f->name ? f->name : "unknown", f->addr ? f->addr : "unknown");
 }
 
@@ -110,7 +112,7 @@ co_fn void smtpd_tx_end(struct smtpd_session *s)
     struct smtpd_tx *tx = s->tx;
 
     s->client->forward = NULL;
-    s->has_forward = false;
+    TALLOC_FREE(s->forward);
     if (tx == NULL)
         return;
     if (tx->sink != NULL && !tx->sink_is_done)
