@@ -2,6 +2,8 @@
 #include "daemon_own.h"
 
 #include "anvil.h"
+#include "mem.h"
+#include "proxy.h"
 
 #include <string.h>
 
@@ -29,18 +31,27 @@ const struct master_program *daemon_programs(size_t *n_r)
 
 void daemon_prepare(const struct conf *conf)
 {
+    char *path = mem_printf(NULL, "%s/proxy", conf_text(conf, "data_directory"));
+
     anvil_prepare();
+    proxy_prepare(path);
+    talloc_free(path);
 }
 
 void daemon_died(unsigned worker)
 {
     anvil_forget(worker);
+    proxy_forget(worker);
 }
 
 struct error *daemon_try(const struct conf_service *service)
 {
+    struct error *e = NULL;
+
+    proxy_enter(MASTER_TOOL_ID);
     for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
         if (strcmp(service->command, tries[i].command) == 0)
-            return tries[i].open(service);
-    return NULL;
+            e = tries[i].open(service);
+    proxy_forget(MASTER_TOOL_ID);
+    return e;
 }

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "master_quota.h"
 #include "mem.h"
+#include "proxy.h"
 
 enum { IDLE_STEP_MS = 1000 };
 
@@ -20,6 +21,7 @@ void daemon_begin(const struct master_worker *w)
     const struct conf *conf = w->service->conf;
 
     co_init((unsigned)conf_int(conf, "queue_sync_threads"));
+    proxy_enter(w->id);
     mail_id_setup(w->id, conf_bool(conf, "enable_long_queue_ids"));
     io_spool_set_budget(conf_size(conf, "spool_memory_budget"));
 }
