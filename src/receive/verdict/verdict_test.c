@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -663,13 +663,13 @@ static void spoil(const char *name, off_t at, off_t cut)
 
     snprintf(path, sizeof(path), "%s/verdicts/%s", dir, name);
     fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
+    CHECK(fd >= 0);
     memset(junk, 0x5a, sizeof(junk));
     if (cut >= 0)
-        assert_int_equal(ftruncate(fd, cut), 0);
+        CHECK(ftruncate(fd, cut) == 0);
     else
         for (int i = 0; i < 64; i++, at += (off_t)sizeof(junk))
-            assert_int_equal(pwrite(fd, junk, sizeof(junk), at), sizeof(junk));
+            CHECK(pwrite(fd, junk, sizeof(junk), at) == sizeof(junk));
     close(fd);
 }
 
@@ -779,6 +779,47 @@ static void test_without_a_database_mail_flows(void **state)
     host(without_database, NULL);
 }
 
+/* ---- trouble while it runs ---- */
+
+static void limit_files(rlim_t size)
+{
+    struct rlimit limit = {.rlim_cur = size, .rlim_max = RLIM_INFINITY};
+
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+static co_fn void live_through_trouble(struct verdict *m, void *arg)
+{
+    keep(m, 1);
+    limit_files(4096); /* as a full disk */
+    keep(m, 2);
+    keep(m, 3);
+    CHECK(warnings == 1);
+    CHECK(start(m, 1) == VERDICT_REMEMBERED && start(m, 2) == VERDICT_FRESH && start(m, 3) == VERDICT_FRESH);
+    limit_files(RLIM_INFINITY);
+    keep(m, 2);
+    CHECK(start(m, 2) == VERDICT_REMEMBERED && warnings == 1);
+    limit_files(4096);
+    keep(m, 3); /* closes the database */
+    limit_files(RLIM_INFINITY);
+    spoil("data.mdb", 0, -1);
+    keep(m, 4);
+    CHECK(start(m, 4) == VERDICT_REMEMBERED && start(m, 1) == VERDICT_FRESH &&
+          exists("verdicts.bad/data.mdb"));
+    CHECK(numbers().entries == 1 && numbers().running == 0);
+}
+
+static void troubled(void *arg)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    work(1, live_through_trouble, NULL);
+}
+
+static void test_trouble_of_the_disk_is_lived_through(void **state)
+{
+    host(troubled, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -796,6 +837,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_damaged_database_is_moved_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_damaged_record_is_no_verdict, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_a_database_mail_flows, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trouble_of_the_disk_is_lived_through, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
