@@ -1,0 +1,128 @@
+/* Mapping, lock and bells. See admission_shared.h. */
+#include "admission_shared.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static struct {
+    struct admission_shared *memory;
+    int bells[ADMISSION_WORKERS];
+} the;
+
+struct admission_time admission_now(void)
+{
+    return (struct admission_time){clock_ms(), (uint32_t)(clock_real_us() / 1000000)};
+}
+
+/* ---- mapping ---- */
+
+static struct admission_shared *map_nameless(void)
+{
+    struct admission_shared *s =
+        mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (s == MAP_FAILED)
+        log_fatal("no memory for admission: %s", strerror(errno));
+    admission_core_init(s, clock_real_us());
+    return s;
+}
+
+static void make_lock(struct admission_shared *s)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&s->lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+}
+
+static void make_bells(void)
+{
+    for (unsigned i = 0; i < ADMISSION_WORKERS; i++) {
+        the.bells[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (the.bells[i] < 0)
+            log_fatal("admission: %s", strerror(errno));
+    }
+}
+
+void admission_prepare(const char *data_directory)
+{
+    struct error *e = NULL;
+    struct admission_shared *s;
+
+    if (the.memory != NULL)
+        return;
+    s = admission_file_map(data_directory, &e);
+    if (s == NULL) {
+        log_report(&e);
+        s = map_nameless();
+    }
+    make_lock(s);
+    make_bells();
+    the.memory = s;
+}
+
+struct admission_shared *admission_shared(void)
+{
+    return the.memory;
+}
+
+/* ---- lock ---- */
+
+/* Robust: what a worker that was killed left half done is mended by whoever comes next. */
+struct admission_shared *admission_lock(void)
+{
+    int code = pthread_mutex_lock(&the.memory->lock);
+
+    if (code == EOWNERDEAD) {
+        log_warn("admission: a process died while it changed the shared memory: mended");
+        admission_core_repair(the.memory);
+        pthread_mutex_consistent(&the.memory->lock);
+    } else if (code != 0) {
+        log_panic("admission: lock: %s", strerror(code));
+    }
+    return the.memory;
+}
+
+void admission_unlock(void)
+{
+    pthread_mutex_unlock(&the.memory->lock);
+}
+
+/* ---- bells ---- */
+
+int admission_bell(unsigned worker)
+{
+    return the.bells[worker];
+}
+
+void admission_ring(unsigned worker)
+{
+    uint64_t one = 1;
+
+    if (write(the.bells[worker], &one, sizeof(one)) < 0)
+        log_debug("admission: worker %u cannot be told now: %s", worker, strerror(errno));
+}
+
+/* ---- a worker that died ---- */
+
+void admission_forget(unsigned worker)
+{
+    struct admission_news news = {0};
+
+    if (the.memory == NULL || worker >= ADMISSION_WORKERS)
+        return;
+    admission_core_forget(admission_lock(), worker, admission_now(), &news);
+    admission_unlock();
+    for (unsigned i = 0; i < ADMISSION_WORKERS; i++)
+        if (admission_news_tells(&news, i))
+            admission_ring(i);
+}
