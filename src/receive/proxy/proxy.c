@@ -51,6 +51,11 @@ static int close_proxy(struct proxy *p)
     return 0;
 }
 
+void proxy_set_gate(struct proxy *proxy, struct proxy_gate *gate)
+{
+    proxy->gate = gate;
+}
+
 struct error *proxy_open(const void *ctx, const struct conf *conf, const char *endpoints, bool is_whole,
                          struct proxy **proxy_r)
 {
@@ -116,7 +121,8 @@ static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx, struct proxy_n
     struct mail_reply r = mail_reply_trouble();
     uint64_t since = clock_ms();
 
-    for (size_t tries = 0; tries == 0 || tries < t->proxy->target_count; tries++) {
+    for (size_t tries = 0; tries == 0 || tries < t->proxy->target_count || proxy_pool_is_pending(t->proxy);
+         tries++) {
         if (!proxy_talk_take(t, need)) {
             proxy_log_unreached(tx, since);
             break;

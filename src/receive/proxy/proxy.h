@@ -21,6 +21,7 @@
 #include "conf.h"
 #include "error.h"
 #include "mail.h"
+#include "proxy_gate.h"
 
 struct proxy;
 
@@ -43,6 +44,9 @@ struct error *proxy_open(const void *ctx, const struct conf *conf, const char *e
                          struct proxy **proxy_r);
 /* smtpd_proxy_options holds speed_adjust. An unknown word is an ERROR_CONF. */
 struct error *proxy_wants_whole(const struct conf *conf, bool *is_whole_r);
+
+/* Who decides which whole message may go when, and learns what came of it; lives as long as the proxy. */
+void proxy_set_gate(struct proxy *proxy, struct proxy_gate *gate);
 
 /* The sink of one transaction. */
 struct mail_sink *proxy_sink(void *ctx, struct proxy *proxy);

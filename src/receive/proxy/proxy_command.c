@@ -87,6 +87,24 @@ static struct mail_reply refused(struct proxy_talk *t, const struct proxy_await 
     return mail_reply(r->code, "", "%s", r->text);
 }
 
+/* A verdict is one even when the server closes behind it. */
+static bool is_goodbye(struct proxy_talk *t, const struct proxy_await *a)
+{
+    if (a->step != PROXY_DOT || !bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 ")))
+        return false;
+    t->is_spoilt = true;
+    return true;
+}
+
+static struct mail_reply out_of_turn(struct proxy_talk *t, const struct proxy_await *a)
+{
+    bool is_closing = bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 "));
+
+    log_warn("proxy %s speaks out of turn; id=%s phase=%s", t->target->text, t->envelope->id,
+             steps[a->step].phase);
+    return proxy_trouble(t, is_closing ? PROXY_UNREACHED : PROXY_SENSELESS);
+}
+
 /* The server's reply as our client's. Of those that only let us go on, nobody reads the text. */
 static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
 {
@@ -95,11 +113,8 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
     if (t->server->garbage != NULL)
         log_warn("received garbage from proxy %s: %s; id=%s phase=%s", t->target->text, t->server->garbage,
                  t->envelope->id, steps[a->step].phase);
-    if (is_last && io_buffered(t->server->stream).n > 0) {
-        log_warn("proxy %s speaks out of turn; id=%s phase=%s", t->target->text, t->envelope->id,
-                 steps[a->step].phase);
-        return proxy_trouble(t, PROXY_SENSELESS);
-    }
+    if (is_last && io_buffered(t->server->stream).n > 0 && !is_goodbye(t, a))
+        return out_of_turn(t, a);
     if (r->code / 100 != steps[a->step].want)
         return refused(t, a);
     t->has_heard = true;
@@ -135,7 +150,7 @@ static co_fn void send_command(struct proxy_talk *t, enum proxy_step step, struc
         t->since = now;
     t->has_begun |= step >= PROXY_MAIL;
     t->awaited[t->awaited_count++] = (struct proxy_await){step, line};
-    smtp_client_send(t->server, line, now + t->proxy->timeout_ms); /* how that ended, settle() learns */
+    smtp_client_send(t->server, line, proxy_until(t, now)); /* how that ended, settle() learns */
 }
 
 /* What follows in the group was in vain, and nobody waits for the server's word on it. */
@@ -149,8 +164,7 @@ static co_fn void give_up(struct proxy_talk *t, const struct mail_reply *why)
 
 static co_fn struct mail_reply settle_next(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
 {
-    return proxy_settle_one(t, a, is_last,
-                            smtp_client_read_reply(t->server, clock_ms() + t->proxy->timeout_ms));
+    return proxy_settle_one(t, a, is_last, smtp_client_read_reply(t->server, proxy_until(t, clock_ms())));
 }
 
 /* A refusal of the last command leaves the conversation as it was. */
@@ -161,7 +175,7 @@ co_fn struct mail_reply proxy_settle(struct proxy_talk *t)
 
     if (t->server == NULL)
         return t->failure.code != 0 ? mail_reply_copy(&t->failure) : mail_reply_trouble();
-    end = io_flush(t->server->stream, clock_ms() + t->proxy->timeout_ms);
+    end = io_flush(t->server->stream, proxy_until(t, clock_ms()));
     if (end != IO_OK)
         return proxy_lost(t, steps[t->awaited[0].step].phase, t->since, end);
     t->awaited_count = 0;

@@ -71,7 +71,7 @@ static void remember(struct proxy_target *target, const struct smtp_client *serv
 
 static co_fn enum io_end ask_and_learn(struct proxy_talk *t)
 {
-    enum io_end end = smtp_client_ehlo(t->server, t->proxy->ehlo, t->since + t->proxy->timeout_ms);
+    enum io_end end = smtp_client_ehlo(t->server, t->proxy->ehlo, proxy_until(t, t->since));
 
     if (end == IO_OK && t->server->reply.code / 100 == 2)
         remember(t->target, t->server);
@@ -90,7 +90,7 @@ static co_fn enum io_end ask(struct proxy_talk *t)
 
     if (m->text == NULL || m->changes >= CHANGES_LIMIT)
         return ask_and_learn(t);
-    end = smtp_client_command(t->server, bytes_of(t->proxy->ehlo_command), t->since + t->proxy->timeout_ms);
+    end = smtp_client_command(t->server, bytes_of(t->proxy->ehlo_command), proxy_until(t, t->since));
     if (end != IO_OK || t->server->reply.code / 100 != 2)
         return end;
     if (strcmp(t->server->reply.text, m->text) != 0) {

@@ -286,12 +286,18 @@ static struct proxy_target *try_take(struct proxy *p, const struct proxy_need *n
     return t;
 }
 
-static bool is_hopeless(const struct proxy *p)
+bool proxy_pool_is_pending(const struct proxy *p)
 {
     for (size_t i = 0; i < p->name_count; i++)
-        if (p->names[i].trouble == NULL)
-            return false;
-    return p->target_count == 0;
+        if (!p->names[i].is_known && p->names[i].trouble == NULL)
+            return true;
+    return false;
+}
+
+/* Nothing to try, and nothing that could turn up soon. */
+static bool is_hopeless(const struct proxy *p)
+{
+    return p->target_count == 0 && !proxy_pool_is_pending(p);
 }
 
 static uint64_t next_look(const struct proxy_need *need, uint64_t now, uint64_t step)
@@ -311,7 +317,7 @@ co_fn struct proxy_target *proxy_pool_take(struct proxy *p, const struct proxy_n
     if (p->health_ms > 0)
         proxy_keeper_need(p, CO_NEVER);
     for (;;) {
-        struct proxy_target *t = try_take(p, need, need->is_patient);
+        struct proxy_target *t = try_take(p, need, need->is_patient || proxy_pool_is_pending(p));
         uint64_t now;
 
         if (t != NULL || (!need->is_patient && is_hopeless(p)))

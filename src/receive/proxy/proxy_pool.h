@@ -52,7 +52,8 @@ typedef co_fn struct error *proxy_resolve(const void *ctx, const char *host, con
 
 struct proxy {
     char *ehlo, *ehlo_command;
-    uint64_t timeout_ms; /* each command with its reply, each piece of content */
+    struct proxy_gate *gate; /* or NULL */
+    uint64_t timeout_ms;     /* each command with its reply, each piece of content */
     bool is_whole;
     bool pipelines; /* smtpd_proxy_pipelining; only with a server that announces PIPELINING */
     struct io_spool_conf spool;
@@ -101,6 +102,8 @@ struct proxy_work {
 };
 /* The message is out of its hands. */
 void proxy_pool_give(struct proxy *p, struct proxy_target *t, const struct proxy_work *done);
+/* A name's first look-up is under way. */
+bool proxy_pool_is_pending(const struct proxy *p);
 /* Why no endpoint is known; "" when some are. */
 const char *proxy_pool_trouble(const struct proxy *p);
 

@@ -147,7 +147,7 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
 
     if (!t->is_in_content)
         return;
-    end = smtp_data_encode(&t->encoder, t->server->stream, piece, clock_ms() + t->proxy->timeout_ms);
+    end = smtp_data_encode(&t->encoder, t->server->stream, piece, proxy_until(t, clock_ms()));
     if (end == IO_OK)
         return;
     r = proxy_lost(t, "content", t->content_since, end);
@@ -157,7 +157,7 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
 /* Once a byte of it may have left, the dot counts as sent. */
 static co_fn enum io_end send_dot(struct proxy_talk *t)
 {
-    uint64_t deadline = clock_ms() + t->proxy->timeout_ms;
+    uint64_t deadline = proxy_until(t, clock_ms());
     enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, deadline);
 
     t->is_in_content = false;
@@ -171,7 +171,7 @@ static co_fn enum io_end send_dot(struct proxy_talk *t)
 /* Something came before the dot went: a server that is closing, or a verdict on what it has not seen. */
 static co_fn struct mail_reply interrupted(struct proxy_talk *t)
 {
-    enum io_end end = smtp_client_read_reply(t->server, clock_ms() + t->proxy->timeout_ms);
+    enum io_end end = smtp_client_read_reply(t->server, proxy_until(t, clock_ms()));
     bool is_closing = end == IO_OK && t->server->reply.code == PROXY_GOING_AWAY;
 
     log_warn("proxy %s speaks before the end of data; id=%s phase=content", t->target->text, t->envelope->id);
@@ -192,7 +192,7 @@ co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)
     if (end != IO_OK)
         return proxy_lost(t, "content", t->content_since, end);
     t->since = clock_ms();
-    end = smtp_client_read_reply(t->server, t->since + t->proxy->timeout_ms);
+    end = smtp_client_read_reply(t->server, proxy_until(t, t->since));
     r = proxy_settle_one(t, &dot, true, end);
     t->is_dot_answered = t->fault == PROXY_NO_FAULT;
     t->has_begun = false; /* the reply, whatever it is, ends the transaction */

@@ -42,8 +42,9 @@ struct proxy_talk {
     struct proxy *proxy;
     const struct mail_client *client;
     const struct mail_envelope *envelope;
-    unsigned copies;  /* of this message that a filter has had as a whole, and never answered for */
-    bool wants_fresh; /* kept connections have disappointed this message */
+    uint64_t deadline; /* of the answer to the client; 0: none but smtpd_proxy_timeout for each step */
+    unsigned copies;   /* of this message that a filter has had as a whole, and never answered for */
+    bool wants_fresh;  /* kept connections have disappointed this message */
 
     struct proxy_target *target; /* whom it speaks to; NULL: nobody */
     uint64_t bytes, taken_at;    /* as which, and since when, it is the target's work */
@@ -68,6 +69,14 @@ struct proxy_talk {
     bool has_sent_content, is_dot_sent, is_dot_answered;
     uint64_t content_since;
 };
+
+/* Until when what began at `since` may take. */
+static inline uint64_t proxy_until(const struct proxy_talk *t, uint64_t since)
+{
+    uint64_t until = since + t->proxy->timeout_ms;
+
+    return t->deadline != 0 && t->deadline < until ? t->deadline : until;
+}
 
 /* An endpoint for the message; it is the endpoint's work until it is given back. False: there is none. */
 co_fn bool proxy_talk_take(struct proxy_talk *t, const struct proxy_need *need);

@@ -152,6 +152,8 @@ static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
     uint64_t since = clock_ms(), step_ms = STEP_MS;
 
     need.deadline = since + t->proxy->retry_ms;
+    if (t->deadline != 0 && t->deadline < need.deadline)
+        need.deadline = t->deadline;
     while (clock_ms() <= need.deadline && proxy_talk_take(t, &need)) {
         const struct proxy_entry *entry = t->target->entry;
 
@@ -168,11 +170,37 @@ static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
     return r;
 }
 
+/* ---- through the gate ---- */
+
+static co_fn struct mail_reply pass_gate(struct proxy_tx *tx, struct proxy_gate *gate)
+{
+    struct proxy_talk *t = &tx->talk;
+    struct proxy_passage passage = {.ctx = tx,
+                                    .client = t->client,
+                                    .envelope = t->envelope,
+                                    .spool = tx->spool,
+                                    .deadline = clock_ms() + t->proxy->timeout_ms};
+    struct mail_reply r = {0};
+
+    if (gate->ops->enter(gate, &passage, &r)) {
+        t->deadline = passage.deadline;
+        r = replay_until_answered(tx);
+        gate->ops->leave(gate, &passage, &r,
+                         t->fault == PROXY_NO_FAULT && (t->is_dot_answered || r.code >= 500));
+        proxy_log_verdict(tx, &r);
+    }
+    tx->sink.receipt = gate->ops->receipt(gate, &passage);
+    return r;
+}
+
 static co_fn struct mail_reply whole_commit(struct mail_sink *sink)
 {
     struct proxy_tx *tx = (struct proxy_tx *)sink;
-    struct mail_reply r = tx->is_spool_broken ? mail_reply_trouble() : replay_until_answered(tx);
+    struct mail_reply r;
 
+    if (!tx->is_spool_broken && tx->talk.proxy->gate != NULL)
+        return pass_gate(tx, tx->talk.proxy->gate);
+    r = tx->is_spool_broken ? mail_reply_trouble() : replay_until_answered(tx);
     proxy_log_verdict(tx, &r);
     return r;
 }

@@ -1,9 +1,11 @@
 /* The table of programs. See daemon.h. */
 #include "daemon_own.h"
 
+#include "admission.h"
 #include "anvil.h"
 #include "mem.h"
 #include "proxy.h"
+#include "verdict.h"
 
 #include <string.h>
 
@@ -31,10 +33,12 @@ const struct master_program *daemon_programs(size_t *n_r)
 
 void daemon_prepare(const struct conf *conf)
 {
-    char *path = mem_printf(NULL, "%s/proxy", conf_text(conf, "data_directory"));
+    char *path = mem_printf(NULL, "%s/" DAEMON_ENDPOINTS, conf_text(conf, "data_directory"));
 
     anvil_prepare();
     proxy_prepare(path);
+    admission_prepare(conf_text(conf, "data_directory"));
+    verdict_prepare(conf);
     talloc_free(path);
 }
 
@@ -42,6 +46,8 @@ void daemon_died(unsigned worker)
 {
     anvil_forget(worker);
     proxy_forget(worker);
+    admission_forget(worker);
+    verdict_forget(worker);
 }
 
 struct error *daemon_try(const struct conf_service *service)

@@ -8,6 +8,9 @@
 #include "conf.h"
 #include "master.h"
 
+/* The file of data_directory in which proxies share what they know of their endpoints (proxy_prepare). */
+#define DAEMON_ENDPOINTS "proxy"
+
 /* What master can run. */
 const struct master_program *daemon_programs(size_t *n_r);
 /* What all workers share, made before the first of them. */

@@ -4,10 +4,11 @@
  * plain smtpd.
  *
  *     profile          asks                     hands mail to
- *     before-filter    anvil, access            proxy -> smtpd_proxy_filter
- *     content filter   access (mynetworks)      scan -> proxy -> filter_nexthop; without one: scan -> cleanup
- *     after-filter     anvil, access            cleanup (with its header and body checks)
- *     plain            anvil, access            cleanup (with its header and body checks)
+ *     before-filter    anvil, access, admission proxy -> smtpd_proxy_filter (whole messages: through the
+ * gate; the ladder may choose a cheaper filter, or cleanup) content filter   access (mynetworks)      scan ->
+ * proxy -> filter_nexthop; without one: scan -> cleanup after-filter     anvil, access            cleanup
+ * (with its header and body checks) plain            anvil, access            cleanup (with its header and
+ * body checks)
  */
 #include "daemon_own.h"
 
@@ -15,6 +16,7 @@
 #include "anvil.h"
 #include "cleanup.h"
 #include "daemon_checks.h"
+#include "daemon_front.h"
 #include "log.h"
 #include "mem.h"
 #include "proxy.h"
@@ -32,6 +34,7 @@ struct parts {
     struct queue *queue;
     struct cleanup *cleanup;
     struct proxy *proxy;
+    struct daemon_front *front;
     struct scan *scan;
     struct mail_hook *hooks[HOOKS];
     size_t hook_count;
@@ -42,6 +45,11 @@ struct parts {
 static struct mail_sink *to_proxy(void *arg, void *ctx)
 {
     return proxy_sink(ctx, ((struct parts *)arg)->proxy);
+}
+
+static struct mail_sink *to_front(void *arg, void *ctx)
+{
+    return daemon_front_sink(ctx, ((struct parts *)arg)->front);
 }
 
 static struct mail_sink *to_cleanup(void *arg, void *ctx)
@@ -91,6 +99,20 @@ static struct error *add_access(struct parts *p, bool is_proxied)
 
 /* ---- the profiles ---- */
 
+/* The proxy, and what stands before it when messages are received whole. */
+static struct error *open_front(struct parts *p, bool is_whole)
+{
+    const char *filter = conf_text(p->conf, "smtpd_proxy_filter");
+    struct error *e = proxy_open(p, p->conf, filter, is_whole, &p->proxy);
+
+    if (e != NULL || !is_whole)
+        return e;
+    e = daemon_front_open(p, p->conf, p->worker, p->queue, p->proxy, &p->front);
+    if (e == NULL && daemon_front_hook(p->front) != NULL)
+        p->hooks[p->hook_count++] = daemon_front_hook(p->front);
+    return e;
+}
+
 static struct error *open_before_filter(struct parts *p, struct smtpd_profile *out)
 {
     bool is_whole = false;
@@ -99,12 +121,12 @@ static struct error *open_before_filter(struct parts *p, struct smtpd_profile *o
     out->name = "before-filter";
     out->adds_received = true;
     out->relays_forward = true;
-    out->sink = to_proxy;
+    out->sink = is_whole ? to_front : to_proxy;
     if (e == NULL)
         e = add_anvil(p);
     if (e == NULL)
         e = add_access(p, true);
-    return e ? e : proxy_open(p, p->conf, conf_text(p->conf, "smtpd_proxy_filter"), is_whole, &p->proxy);
+    return e ? e : open_front(p, is_whole);
 }
 
 /* Only hosts of ours may use the filter; everything else was decided before it, or will be after it. */

@@ -30,6 +30,8 @@ int tool_check(struct tool *t);
 int tool_config(struct tool *t);
 int tool_queue(struct tool *t);
 int tool_map(struct tool *t);
+int tool_top(struct tool *t);
+int tool_metrics(struct tool *t);
 
 /* Reads the whole configuration. When it has errors: prints them to standard error and returns NULL.
  * services_r may be NULL. */

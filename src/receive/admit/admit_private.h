@@ -1,0 +1,45 @@
+/* Inside receive/admit. */
+#ifndef ADMIT_ADMIT_PRIVATE_H
+#define ADMIT_ADMIT_PRIVATE_H
+
+#include "admission.h"
+#include "admit.h"
+#include "verdict.h"
+
+struct admit {
+    struct mail_hook hook;
+    struct proxy_gate gate;
+    struct admission *admission; /* NULL: no slots to give */
+    struct admit *cheap;         /* or NULL */
+    struct verdict *verdict;     /* or NULL */
+    uint64_t timeout_ms;
+};
+
+extern const struct mail_hook_ops admit_hook_ops;
+extern const struct proxy_gate_ops admit_gate_ops;
+
+/* One message at the gate; memory of the transaction. */
+struct passage {
+    struct admit *admit;
+    struct proxy_passage *outer;
+    struct admission_ticket *ticket; /* NULL without admission */
+    uint64_t entered_ms;
+    struct mail_receipt *receipt;
+
+    /* ---- admit_memory.c ---- */
+    struct verdict_key key;
+    bool has_key;
+    bool is_abandoned;       /* told to the memory: the client has left while the filter works */
+    bool is_abandoning;      /* a coroutine computes the key for that */
+    struct co *leaver;       /* waits for it */
+    struct io_spool *reader; /* for it, where the filter's reading would be in its way; else NULL */
+};
+
+/* Answered from memory, or by a scan that is under way without its client. False: *reply_r is the answer. */
+co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r);
+/* The client has left while the filter works: copies that come now wait. From the loop; does not wait. */
+void admit_memory_left(struct passage *p);
+/* The filter has spoken: kept unless the client hears it. */
+co_fn void admit_memory_leave(struct passage *p, const struct mail_reply *reply, bool is_verdict);
+
+#endif
