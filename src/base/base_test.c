@@ -86,6 +86,25 @@ static void test_utf8(void **state)
         assert_int_equal(bytes_is_utf8(bytes_of(cases[i].text)), cases[i].good);
 }
 
+/* Every byte value at every place of a word. */
+static void test_print_run(void **state)
+{
+    char text[24];
+
+    for (int c = 0; c < 256; c++)
+        for (size_t at = 0; at < sizeof(text); at++) {
+            size_t expected = c >= 32 && c < 127 ? sizeof(text) : at;
+
+            memset(text, '~', sizeof(text));
+            text[at] = (char)c;
+            assert_int_equal(bytes_print_run(bytes(text, sizeof(text))), expected);
+            memset(text, ' ', sizeof(text));
+            text[at] = (char)c;
+            assert_int_equal(bytes_print_run(bytes(text, sizeof(text))), expected);
+        }
+    assert_int_equal(bytes_print_run(bytes(NULL, 0)), 0);
+}
+
 static void test_buf_grows_and_stays_terminated(void **state)
 {
     struct buf b = {0};
@@ -221,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_bytes_cut_and_word),
         cmocka_unit_test(test_bytes_to_u64),
         cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_print_run),
         cmocka_unit_test(test_buf_grows_and_stays_terminated),
         cmocka_unit_test(test_buf_adds_numbers),
         cmocka_unit_test(test_format_is_the_c_librarys),

@@ -141,23 +141,46 @@ size_t bytes_utf8_length(struct bytes b)
     return need;
 }
 
-/* How many bytes at the beginning are ASCII for certain: whole words of eight. */
-static size_t ascii_words(struct bytes b)
+/* For words of eight bytes. */
+static const uint64_t top_bits = 0x8080808080808080u;
+static const uint64_t ones = 0x0101010101010101u;
+static const uint64_t spaces = 0x2020202020202020u;
+
+static size_t ascii_run(struct bytes b)
 {
     size_t n = 0;
     uint64_t word;
 
     for (; n + sizeof(word) <= b.n; n += sizeof(word)) {
         memcpy(&word, b.p + n, sizeof(word));
-        if (word & 0x8080808080808080u)
+        if (word & top_bits)
             break;
     }
+    while (n < b.n && !(b.p[n] & 0x80))
+        n++;
+    return n;
+}
+
+/* A byte's top bit tells: it is above 127, or 127 (128 with 1 more), or below 32 (negative with 32 less).
+ * Only a byte that tells carries into the next one, so for a word as a whole this is exact. */
+size_t bytes_print_run(struct bytes b)
+{
+    size_t n = 0;
+    uint64_t word;
+
+    for (; n + sizeof(word) <= b.n; n += sizeof(word)) {
+        memcpy(&word, b.p + n, sizeof(word));
+        if ((word | (word + ones) | (word - spaces)) & top_bits)
+            break;
+    }
+    while (n < b.n && ascii_is_print((unsigned char)b.p[n]))
+        n++;
     return n;
 }
 
 bool bytes_is_utf8(struct bytes b)
 {
-    while ((b = bytes_skip(b, ascii_words(b))).n > 0) {
+    while ((b = bytes_skip(b, ascii_run(b))).n > 0) {
         size_t length = bytes_utf8_length(b);
 
         if (length == 0)

@@ -77,6 +77,8 @@ bool bytes_to_u64(struct bytes b, uint64_t max, uint64_t *out_r);
 /* Length of the UTF-8 sequence that the text begins with (RFC 3629; 1 for ASCII); 0 when it is none. */
 size_t bytes_utf8_length(struct bytes b);
 bool bytes_is_utf8(struct bytes b);
+/* How many bytes at the beginning are printable ASCII. */
+size_t bytes_print_run(struct bytes b);
 
 /* A NUL-terminated copy owned by ctx. A NUL inside the text stays, and ends the C string early. */
 char *bytes_dup(const void *ctx, struct bytes b);

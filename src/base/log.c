@@ -118,16 +118,10 @@ static void mask_controls(char *text, size_t n)
 {
     unsigned char *p = (unsigned char *)text;
 
-    for (size_t i = 0; i < n;) {
-        size_t length;
-        bool is_c1;
+    for (size_t i = bytes_print_run(bytes(text, n)); i < n; i += bytes_print_run(bytes(text + i, n - i))) {
+        size_t length = bytes_utf8_length(bytes(text + i, n - i));
+        bool is_c1 = length == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
 
-        if (ascii_is_print(p[i])) {
-            i++;
-            continue;
-        }
-        length = bytes_utf8_length(bytes(text + i, n - i));
-        is_c1 = length == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0;
         if (length <= 1 || is_c1) {
             length = length ? length : 1;
             memset(p + i, '?', length);
