@@ -23,27 +23,32 @@ const char access_class_rcpt[] = "Recipient address";
 
 /* ---- log ---- */
 
+static void add_address(struct buf *out, const char *before, const char *addr)
+{
+    buf_adds(out, before);
+    mail_address_quote(out, addr);
+    buf_addc(out, '>');
+}
+
 static void log_line(const struct access_run *r, const char *word, const char *text)
 {
     const struct mail_client *c = r->view->client;
-    void *mine = talloc_new(NULL);
-    struct buf line = {0};
+    const char *rcpt = r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt;
+    struct buf known = {0};
 
-    buf_addf(&line, "%s: %s: %s from %s: %s;", r->view->log_id != NULL ? r->view->log_id : "NOQUEUE", word,
-             mail_stage_name(r->stage), access_client_what(r), text);
     if (r->sender != NULL)
-        buf_addf(&line, " from=<%s>", mail_address_external(mine, r->sender));
-    if (r->view->rcpt != NULL)
-        buf_addf(&line, " to=<%s>", mail_address_external(mine, r->view->rcpt->addr));
-    else if (r->rcpt != NULL)
-        buf_addf(&line, " to=<%s>", mail_address_external(mine, r->rcpt));
-    if (c->proto != NULL)
-        buf_addf(&line, " proto=%s", c->proto);
+        add_address(&known, " from=<", r->sender);
+    if (rcpt != NULL)
+        add_address(&known, " to=<", rcpt);
+    if (c->proto != NULL) {
+        buf_adds(&known, " proto=");
+        buf_adds(&known, c->proto);
+    }
     if (c->helo != NULL)
-        buf_addf(&line, " helo=<%s>", c->helo);
-    log_info("%s", buf_text(&line));
-    buf_deinit(&line);
-    talloc_free(mine);
+        buf_addf(&known, " helo=<%s>", c->helo);
+    log_info("%s: %s: %s from %s: %s;%s", r->view->log_id != NULL ? r->view->log_id : "NOQUEUE", word,
+             mail_stage_name(r->stage), access_client_what(r), text, buf_text(&known));
+    buf_deinit(&known);
 }
 
 void access_log(const struct access_run *r, const char *word, const char *fmt, ...)
