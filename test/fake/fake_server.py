@@ -61,6 +61,7 @@ class FakeServer:
         self.port = port or free_port()
         self.script = {**ACCEPT, **script}
         self.transcripts = []
+        self.socks = set()      # of live connections
         self.counts = {}
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -81,6 +82,16 @@ class FakeServer:
         except OSError:
             pass
         self.listener.close()
+
+    def kill(self):
+        """As kill -9: every connection ends where it is."""
+        self.stop()
+        with self.lock:
+            for sock in self.socks:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
 
     def __enter__(self):
         return self.start()
@@ -109,6 +120,7 @@ class FakeServer:
             transcript = Transcript()
             with self.lock:
                 self.transcripts.append(transcript)
+                self.socks.add(sock)
             threading.Thread(target=self._serve, args=(sock, transcript), daemon=True).start()
 
     def _serve(self, sock, transcript):
@@ -118,6 +130,8 @@ class FakeServer:
         except (_Over, OSError):
             pass
         finally:
+            with self.lock:
+                self.socks.discard(sock)
             sock.close()
             transcript.ended = True
 

@@ -1,0 +1,377 @@
+"""Several filters: a message goes to the one with the least work; one that is gone, closes early, is busy (421), hangs
+or is killed shows to no client, as long as one of them, or the same one again, answers in time."""
+
+import collections
+import threading
+
+import pytest
+
+from content import HEAD
+from fake_server import ACCEPT, CLOSE, RESET, STALL, FakeServer
+from net import free_port, wait_until
+from server import Sallyport, smtpd
+from smtp_client import Client
+
+WHOLE = "smtpd_proxy_options=speed_adjust"
+RETRY_MS = 1000
+BUSY = "421 4.3.2 busy"
+FAULTS = {"close": CLOSE, "reset": RESET, "421": BUSY}
+PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "dot"]
+MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
+
+
+def content(name):
+    return HEAD % name.encode() + b"\r\ntext\r\n"
+
+
+def ports(filters):
+    return ",".join(f"127.0.0.1:{f if isinstance(f, int) else f.port}" for f in filters)
+
+
+class Front:
+    """One before-filter server; its filters are the test's."""
+
+    def __init__(self, filters, *options, services=""):
+        self.port = free_port()
+        self.server = Sallyport(smtpd(f"127.0.0.1:{self.port}", f"smtpd_proxy_filter={ports(filters)}",
+                                      "smtpd_proxy_timeout=5s", *options) + services, MAIN)
+
+    def __enter__(self):
+        self.server.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.close()
+
+    def send(self, name):
+        with Client(self.port) as client:
+            return client.submit(content(name))
+
+
+@pytest.fixture(autouse=True)
+def needs_a_build():
+    if Sallyport.missing():
+        pytest.skip(Sallyport.missing())
+
+
+def start(n, **script):
+    return [FakeServer(**script).start() for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A front for whole messages, one streamed, one that keeps connections and sends groups; two filters each time."""
+    filters = start(2)
+    modes = {"whole": [WHOLE], "stream": [],
+             "reuse": [WHOLE, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_pipelining=yes"]}
+    ways = {name: free_port() for name in modes}
+    services = "".join(smtpd(f"127.0.0.1:{ways[name]}", f"smtpd_proxy_filter={ports(filters)}", "smtpd_proxy_timeout=5s",
+                             "smtpd_proxy_slow_start_time=0s", *modes[name]) for name in modes)
+    server = Sallyport(services, MAIN)
+    server.start()
+    yield server, filters, ways
+    server.close()
+    for f in filters:
+        f.stop()
+
+
+@pytest.mark.parametrize("mode", ["whole", "reuse"])
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whole_message_outlives_a_filter(pair, mode, phase, fault):
+    """Every filter fails once, at this phase; the message passes all the same, once."""
+    server, filters, ways = pair
+    what = FAULTS[fault]
+    if phase == "content" and fault == "421":
+        pytest.skip("said inside content, and closed: below")
+    for f in filters:
+        f.counts = {}
+        f.script = {**ACCEPT, phase: [what, ACCEPT[phase] or b""]}
+    before = sum(len(f.messages()) for f in filters)
+    with Client(ways[mode]) as client:
+        assert client.submit(content(f"{phase}-{fault}")).code == 250
+    for f in filters:
+        f.script = dict(ACCEPT)
+    taken = sum(len(f.messages()) for f in filters) - before
+    failed_after_dot = sum(f.counts.get("dot", 0) for f in filters) if phase == "dot" else 0
+    assert taken == (failed_after_dot or 1), "a copy for each filter that got the dot, no more"
+
+
+def test_closing_is_said_inside_content(pair):
+    server, filters, ways = pair
+    for f in filters:
+        f.counts = {}
+        f.script = {**ACCEPT, "content": [b"421 4.3.2 closing\r\n", b""]}
+    with Client(ways["whole"]) as client:
+        assert client.submit(content("closing")).code == 250
+    for f in filters:
+        f.script = dict(ACCEPT)
+
+
+@pytest.mark.parametrize("phase,code", [("banner", 250), ("mail", 421), ("rcpt", 421)])
+def test_streamed_message_may_choose_until_mail(pair, phase, code):
+    server, filters, ways = pair
+    for f in filters[:1] if phase == "banner" else filters:
+        f.script = {**ACCEPT, phase: BUSY}
+    with Client(ways["stream"]) as client:
+        assert client.submit(content(phase), quit=False).code == code
+    for f in filters:
+        f.script = dict(ACCEPT)
+
+
+@pytest.mark.parametrize("options", [[WHOLE], []], ids=["whole", "stream"])
+def test_one_of_two_is_not_there(options):
+    good = start(1)[0]
+    with Front([free_port(), good], *options) as front:
+        for i in range(10):
+            assert front.send(str(i)).code == 250
+        front.server.stop()
+        log = front.server.log()
+        assert log.count("connect to proxy filter") <= 2, "it is left alone"
+        assert "ejected for 1000ms" in log
+    assert len(good.messages()) == 10
+    good.stop()
+
+
+def test_filter_that_vanishes_and_comes_back():
+    """The only one is away when the message is complete; it is sent when the filter is back."""
+    port = free_port()
+    with Front([port], WHOLE) as front:
+        replies = []
+        client = threading.Thread(target=lambda: replies.append(front.send("late")))
+        client.start()
+        front.server.wait_log("Connection refused")
+        late = FakeServer(port).start()
+        client.join(10)
+        assert [r.code for r in replies] == [250]
+        front.server.wait_log(f"proxy 127.0.0.1:{port}: back")
+        late.stop()
+
+
+def test_deadline_of_retries():
+    with Front([free_port(), free_port()], WHOLE, "smtpd_proxy_retry_time=1s") as front:
+        assert front.send("nobody").code == 451
+        front.server.stop()
+        assert 2 <= front.server.log().count("connect to proxy filter") <= 60, "tried, and not without end"
+
+
+def test_message_that_ends_every_filter_is_given_up():
+    filters = start(2, dot=RESET)
+    with Front(filters, WHOLE, "smtpd_proxy_retry_limit=3") as front:
+        assert front.send("poison").code == 451
+    assert sum(f.counts.get("dot", len(f.messages())) for f in filters) == 4
+    for f in filters:
+        f.stop()
+
+
+def test_no_second_copy_when_it_is_not_wanted():
+    filters = start(2, dot=CLOSE)
+    with Front(filters, WHOLE, "smtpd_proxy_retry_after_dot=no") as front:
+        assert front.send("once").code == 451
+    assert sum(len(f.messages()) for f in filters) == 1
+    for f in filters:
+        f.stop()
+
+
+def test_second_copy_has_the_first_one_s_id():
+    """The same IDENT; and to a server that announces RETRY, that it is a copy."""
+    ehlo = ACCEPT["ehlo"] + " RETRY"
+    filters = start(2, dot=[CLOSE, ACCEPT["dot"]], ehlo=ehlo)
+    with Front(filters, WHOLE) as front:
+        assert front.send("copy").code == 250
+    talks = [t for f in filters for t in f.transcripts]
+    idents = {word for t in talks for line in t.commands("XFORWARD") for word in line.split() if word.startswith("IDENT=")}
+    copies = [line for t in talks for line in t.commands("XFORWARD RETRY")]
+    assert len(idents) == 1
+    assert sorted(copies) in (["XFORWARD RETRY=1"], ["XFORWARD RETRY=1", "XFORWARD RETRY=2"])
+    for f in filters:
+        f.stop()
+
+
+class Slow(FakeServer):
+    """Answers the dot after a number of other messages have been answered elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+
+    def _act(self, sock, lines, phase):
+        if phase == "dot":
+            self.gate.wait(20)
+        return super()._act(sock, lines, phase)
+
+
+def test_work_goes_where_it_is_done():
+    """One of three never finishes while the others do: it gets its first few and no more. Both workers count."""
+    slow, quick = Slow().start(), start(2)
+    with Front([slow, *quick], WHOLE) as front:
+        threads = [threading.Thread(target=front.send, args=(str(i),)) for i in range(4)]
+        for t in threads:
+            t.start()
+        wait_until(lambda: len(slow.messages()) >= 1, 10, "a message at the slow one")
+        for i in range(40):
+            assert front.send(f"more-{i}").code == 250
+        stuck = len(slow.messages())
+        slow.gate.set()
+        for t in threads:
+            t.join(20)
+        assert stuck <= 2, f"{stuck} messages at the one that does not answer"
+        assert min(len(f.messages()) for f in quick) >= 15, "the others take turns"
+    for f in (slow, *quick):
+        f.stop()
+
+
+def test_concurrency_of_an_endpoint():
+    """Two at once, whatever the number of workers; the others wait and are served."""
+    slow = Slow().start()
+    with Front([slow], WHOLE, "smtpd_proxy_endpoint_concurrency=2") as front:
+        replies = []
+        threads = [threading.Thread(target=lambda n=i: replies.append(front.send(str(n)).code)) for i in range(6)]
+        for t in threads:
+            t.start()
+        wait_until(lambda: len(slow.messages()) == 2, 10, "two messages at the filter")
+        front.server.wait_log("(?s)(client=.*){6}")
+        assert len(slow.transcripts) == 2
+        slow.gate.set()
+        for t in threads:
+            t.join(20)
+        assert replies == [250] * 6
+    slow.stop()
+
+
+def test_names_and_unix_sockets(tmp_path):
+    """localhost is a name: each of its addresses is an endpoint, and one that nobody serves is passed by."""
+    good = start(1)[0]
+    for endpoint in (f"localhost:{good.port}", f"unix:{tmp_path}/none,inet:localhost:{good.port}"):
+        port = free_port()
+        for options in ([WHOLE], []):
+            server = Sallyport(smtpd(f"127.0.0.1:{port}", f"smtpd_proxy_filter={endpoint}", *options), MAIN)
+            with server, Client(port) as client:
+                assert client.submit(content("name")).code == 250
+    assert len(good.messages()) == 4
+    good.stop()
+
+
+def test_name_that_is_unknown():
+    port = free_port()
+    server = Sallyport(smtpd(f"127.0.0.1:{port}", "smtpd_proxy_filter=no-such-host.invalid:25",
+                             "smtpd_proxy_timeout=1s", WHOLE), MAIN)
+    with server, Client(port) as client:
+        assert client.submit(content("name")).code == 451
+        server.wait_log("connect to proxy filter: no-such-host.invalid: ")
+
+
+def test_connections_are_kept():
+    filters = start(1)
+    with Front(filters, WHOLE, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_reuse_limit=3",
+               "smtpd_proxy_connection_idle_time=60s") as front:
+        with Client(front.port) as client:      # one client, so one worker
+            client.hello()
+            for i in range(7):
+                assert client.message(content(str(i)), quit=False).code == 250
+        used = collections.Counter(len(t.contents) for t in filters[0].transcripts)
+        assert used == {3: 2, 1: 1}
+        assert all(t.commands("EHLO") == t.commands("EHLO")[:1] for t in filters[0].transcripts)
+    filters[0].stop()
+
+
+def test_refused_message_leaves_a_clean_connection():
+    """RSET comes first when the transaction before was not finished."""
+    fake = FakeServer(rcpt=["550 5.1.1 no", ACCEPT["rcpt"]]).start()
+    with Front([fake], WHOLE, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s") as front:
+        with Client(front.port) as client:
+            client.hello()
+            assert client.message(content("refused"), quit=False).code == 550
+            assert client.message(content("taken"), quit=False).code == 250
+    verbs = [line.split()[0] for line in fake.transcripts[0].lines]
+    assert verbs[:9] == ["EHLO", "XFORWARD", "MAIL", "RCPT", "RSET", "XFORWARD", "MAIL", "RCPT", "DATA"]
+    fake.stop()
+
+
+@pytest.mark.parametrize("mode", [[], ["smtpd_proxy_pipelining=yes"]], ids=["one-by-one", "groups"])
+@pytest.mark.parametrize("way", [[WHOLE], []], ids=["whole", "stream"])
+def test_kept_connection_that_died_is_replaced(mode, way):
+    """Closed by the filter without a word, or with 421: nobody is told, and nothing counts as failed."""
+    fake = FakeServer(mail=[ACCEPT["mail"], CLOSE, ACCEPT["mail"], BUSY, ACCEPT["mail"]],
+                      ehlo="250-fake.test\r\n250 PIPELINING").start()
+    with Front([fake], *way, *mode, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s") as front:
+        with Client(front.port) as client:
+            client.hello()
+            for i in range(3):
+                assert client.message(content(str(i)), quit=False).code == 250
+        front.server.stop()
+        assert "proxy 127" not in front.server.log()
+    assert len(fake.transcripts) == 3
+    fake.stop()
+
+
+def test_idle_connections_are_left():
+    fake = start(1)[0]
+    with Front([fake], WHOLE, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=1s") as front:
+        assert front.send("one").code == 250
+        [talk] = fake.wait_ended(1, 5)
+        assert talk.lines[-1] == "QUIT"
+    fake.stop()
+
+
+def test_health_is_asked():
+    """Ejected before any message came, and back when it greets again; one question an interval, of all workers."""
+    fake = FakeServer(banner=[CLOSE, ACCEPT["banner"]]).start()
+    good = start(1)[0]
+    with Front([fake, good], WHOLE, "smtpd_proxy_health_interval=1s") as front:
+        assert front.send("first").code == 250      # the worker begins to ask with its first message
+        front.server.wait_log(f"proxy 127.0.0.1:{fake.port}: ejected for 1000ms|ejected")
+        front.server.wait_log(f"proxy 127.0.0.1:{fake.port}: back")
+    for f in (fake, good):
+        f.stop()
+
+
+def test_hanging_filter_costs_one_message_its_greeting_time():
+    fake, good = FakeServer(banner=STALL).start(), start(1)[0]
+    with Front([fake, good], WHOLE, "smtpd_proxy_greeting_timeout=1s") as front:
+        for i in range(6):
+            assert front.send(str(i)).code == 250
+        front.server.stop()
+        assert front.server.log().count("timeout talking to proxy") == 1
+    for f in (fake, good):
+        f.stop()
+
+
+def test_all_filters_are_restarted_while_messages_flow():
+    """Killed in the middle of what they do, one after the other and both at once: no 4xx, and each message at least once."""
+    filters = start(2)
+    over = threading.Event()
+    replies = collections.Counter()
+    names = set()
+    with Front(filters, WHOLE) as front:
+        def client(number):
+            turn = 0
+            while not over.is_set():
+                name = f"{number}-{turn}"
+                code = front.send(name).code
+                replies[code] += 1
+                names.add(name)
+                turn += 1
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+        for t in threads:
+            t.start()
+        seen = []
+        for which in ([0], [1], [0], [1], [0, 1], [0, 1]):
+            done = sum(replies.values())
+            for i in which:
+                filters[i].kill()
+                seen += filters[i].messages()
+            wait_until(lambda: "Connection refused" in front.server.log(), 10, "a refused connection")
+            for i in which:
+                filters[i] = FakeServer(filters[i].port).start()
+            wait_until(lambda: sum(replies.values()) >= done + 20, 20, "messages to flow again")
+        over.set()
+        for t in threads:
+            t.join(20)
+    for f in filters:
+        seen += f.messages()
+        f.stop()
+    assert set(replies) == {250}, replies
+    found = b"".join(seen)
+    assert all(HEAD % name.encode() in found for name in names)
