@@ -12,6 +12,9 @@
 
 #include <cmocka.h>
 
+/* Longer than a block of the codec. */
+#define LONG "1234567890123456789012345678901234567890123456789012345678901234567890123456789"
+
 static const struct {
     const char *name, *wire, *content;
     const char *left; /* after the end; NULL: the end was not reached */
@@ -32,6 +35,10 @@ static const struct {
     {"CR CR LF", "a\r\r\n.\r\n", "a \r\n", "", false, true},
     {"LF CR . CR LF", "a\n\r.\r\n.\r\n", "a\r\n .\r\n", "", true, true},
     {"starts with LF . LF", "\n.\n\r\n.\r\n", "\r\n.\r\n\r\n", "", true, false},
+    {"LF before a long line", "\n" LONG "\r\n.\r\n", "\r\n" LONG "\r\n", "", true, false},
+    {"LF behind CRLF", "a\r\n\n" LONG "\r\n.\r\n", "a\r\n\r\n" LONG "\r\n", "", true, false},
+    {"CR before a long line", "a\r" LONG "\r\n.\r\n", "a " LONG "\r\n", "", false, true},
+    {"stuffed dot before a long line", ".." LONG "\r\n.\r\n", "." LONG "\r\n", "", false, false},
     {"stuffed dot behind LF", "a\n..b\r\n.\r\n", "a\r\n.b\r\n", "", true, false},
 };
 
@@ -154,10 +161,12 @@ static void test_bdat_cut_at_every_byte(void **state)
 static const struct {
     const char *content, *wire;
 } encode_cases[] = {
-    {"a\r\nb\r\n", "a\r\nb\r\n.\r\n"},        {"", ".\r\n"},
-    {".\r\n..a\r\n", "..\r\n...a\r\n.\r\n"},  {"no end", "no end\r\n.\r\n"},
-    {"a\n.\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"}, {"a\r.\r\n", "a .\r\n.\r\n"},
-    {"a\r\r\n.\r\n", "a\r\n..\r\n.\r\n"},     {"a\r\n.\r", "a\r\n..\r\n.\r\n"},
+    {"a\r\nb\r\n", "a\r\nb\r\n.\r\n"},           {"", ".\r\n"},
+    {".\r\n..a\r\n", "..\r\n...a\r\n.\r\n"},     {"no end", "no end\r\n.\r\n"},
+    {"a\n.\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"},    {"a\r.\r\n", "a .\r\n.\r\n"},
+    {"a\r\r\n.\r\n", "a\r\n..\r\n.\r\n"},        {"a\r\n.\r", "a\r\n..\r\n.\r\n"},
+    {"\n" LONG "\r\n", "\r\n" LONG "\r\n.\r\n"}, {"." LONG "\n", ".." LONG "\r\n.\r\n"},
+    {"a\r" LONG "\r\n", "a " LONG "\r\n.\r\n"},
 };
 
 static void encoding(void *arg)
