@@ -13,6 +13,7 @@ enum { RESOLVE_LIMIT_MS = 30000, RESOLVE_AGAIN_MS = 1000 };
 struct proxy_resolver {
     struct proxy *proxy; /* NULL: the pool is gone */
     struct proxy_name *name;
+    const char *host, *service; /* its own, since a look-up uses them to its end */
     struct co *co;
 };
 
@@ -21,10 +22,11 @@ static uint64_t take_trouble(struct proxy *p, struct proxy_name *name, struct er
 {
     uint64_t again = name->is_known ? p->resolve_ms : RESOLVE_AGAIN_MS;
 
-    if (name->is_known)
-        log_warn("proxy %s: %s: its addresses stay as they were", name->endpoint.text, (*e)->text);
-    else if (name->trouble == NULL)
+    if (name->trouble == NULL) {
         name->trouble = mem_strdup(p, (*e)->text);
+        if (name->is_known)
+            log_warn("proxy %s: %s: its addresses stay as they were", name->endpoint.text, (*e)->text);
+    }
     error_free(e);
     proxy_pool_wake_all();
     return again;
@@ -36,8 +38,8 @@ static co_fn uint64_t look_up(struct proxy_resolver *r)
     struct proxy_name *name = r->name;
     struct io_address *found;
     size_t n;
-    struct error *e = r->proxy->resolve(r, name->endpoint.host, name->endpoint.service, AF_UNSPEC,
-                                        clock_ms() + RESOLVE_LIMIT_MS, &found, &n);
+    struct error *e =
+        r->proxy->resolve(r, r->host, r->service, AF_UNSPEC, clock_ms() + RESOLVE_LIMIT_MS, &found, &n);
 
     if (r->proxy == NULL) {
         error_free(&e);
@@ -78,6 +80,8 @@ void proxy_names_start(struct proxy *p)
         r = p->names[i].resolver = mem_new(NULL, struct proxy_resolver);
         r->proxy = p;
         r->name = &p->names[i];
+        r->host = mem_strdup(r, p->names[i].endpoint.host);
+        r->service = mem_strdup(r, p->names[i].endpoint.service);
         r->co = co_spawn(run, r, "proxy name");
     }
 }

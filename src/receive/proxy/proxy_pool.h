@@ -42,7 +42,7 @@ struct proxy_target {
 struct proxy_name {
     struct io_endpoint endpoint;
     bool is_known;
-    char *trouble; /* why it is not known; NULL: known, or not asked yet */
+    char *trouble; /* of the last look-up; NULL: none */
     struct proxy_resolver *resolver;
 };
 
