@@ -71,7 +71,7 @@ struct verdict_key {
     uint32_t hint;          /* what verdict_may_know() goes by */
 };
 
-/* No verdict is kept and no scan runs without its client: two atomic loads. */
+/* No verdict is kept and no scan runs without its client: a few loads, no lock. */
 bool verdict_is_empty(const struct verdict *m);
 /* False: verdict_start() would say VERDICT_FRESH. True: a message of this envelope and size, or by chance
  * another one, is known: compute the key. content_size: the sum of the pieces that would be added to the key.
@@ -105,9 +105,8 @@ co_fn enum verdict_found verdict_wait(struct verdict *m, const struct verdict_ke
                                       struct mail_reply *reply_r);
 
 /* The client left while this worker scans the message for it: copies that come now wait for the verdict.
- * Followed by verdict_end(), always; one that is an hour late is not waited for. With thousands of them the
- * oldest ways are full and the call does nothing: a retry would be scanned, its verdict is kept all the same.
- */
+ * Followed by verdict_end(), always; a scan that has not ended for an hour is not waited for. There is room
+ * for some thousands; without room the call does nothing: a copy that comes meanwhile is scanned too. */
 void verdict_abandon(struct verdict *m, const struct verdict_key *key);
 /* The scan has ended. heard: forgets what is known of the message, and does not wait. Else 2xx and 5xx are
  * kept, also without verdict_abandon() before; waits until the verdict is on disk, or the deadline (the write

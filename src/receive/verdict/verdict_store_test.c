@@ -164,16 +164,27 @@ static struct verdict_store *open_store(size_t limit)
     return s;
 }
 
-static int write_one(struct verdict_store *s, enum verdict_op_kind kind, unsigned n, int code)
-{
+struct one {
+    struct verdict_op op;
     unsigned char record[VERDICT_RECORD_LIMIT];
-    struct verdict_op op = {
-        .kind = kind, .key = key_of(n), .at_us = clock_real_us(), .code = code, .record = record};
+};
+
+static void prepare(struct one *one, enum verdict_op_kind kind, unsigned n, int code)
+{
     struct mail_reply reply = mail_reply(code, "", "reply %u", n);
 
-    op.record_size = verdict_record_format(&op.key, &reply, op.at_us, record);
+    one->op = (struct verdict_op){
+        .kind = kind, .key = key_of(n), .at_us = clock_real_us(), .code = code, .record = one->record};
+    one->op.record_size = verdict_record_format(&one->op.key, &reply, one->op.at_us, one->record);
     mail_reply_deinit(&reply);
-    return verdict_store_write(s, &op);
+}
+
+static int write_one(struct verdict_store *s, enum verdict_op_kind kind, unsigned n, int code)
+{
+    struct one one;
+
+    prepare(&one, kind, n, code);
+    return verdict_store_write(s, &one.op);
 }
 
 static int code_of(struct verdict_store *s, unsigned n)
@@ -238,16 +249,24 @@ static void test_accounts_are_made_right(void **state)
     talloc_free(s);
 }
 
-/* Writes as fast as it can until it is killed: verdicts that stay, put again and again, and others that go.
- */
-static _Noreturn void write_for_ever(unsigned first)
+/* Writes as fast as it can until it is killed. Each transaction takes the verdicts that stay away, works on
+ * others for a while, and puts them back. */
+static _Noreturn void write_for_ever(void)
 {
+    enum { STAY = 20, OTHERS = 200 };
     struct verdict_store *s = open_store(40);
+    static struct one ops[STAY + OTHERS + STAY];
 
-    for (unsigned i = first;; i++) {
-        write_one(s, VERDICT_PUT, i % 20, 250);
-        write_one(s, VERDICT_PUT, 20 + i % 13, 250);
-        write_one(s, VERDICT_DROP, 20 + i * 7 % 13, 250);
+    for (unsigned round = 0;; round++) {
+        for (unsigned i = 0; i < STAY; i++) {
+            prepare(&ops[i], VERDICT_DROP, i, 250);
+            prepare(&ops[STAY + OTHERS + i], VERDICT_PUT, i, 250);
+        }
+        for (unsigned i = 0; i < OTHERS; i++)
+            prepare(&ops[STAY + i], i % 3 ? VERDICT_PUT : VERDICT_DROP, STAY + (i + round) % 13, 250);
+        for (unsigned i = 0; i + 1 < sizeof(ops) / sizeof(ops[0]); i++)
+            ops[i].op.next = &ops[i + 1].op;
+        verdict_store_write(s, &ops[0].op);
     }
 }
 
@@ -271,7 +290,7 @@ static void kill_writers(unsigned round)
 
     for (unsigned i = 0; i < 2; i++)
         if ((pids[i] = fork()) == 0)
-            write_for_ever(round * 100 + i);
+            write_for_ever();
     usleep(1000 + round * 377 % 5000);
     for (int i = 0; i < 2; i++)
         kill(pids[i], SIGKILL);

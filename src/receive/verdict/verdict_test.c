@@ -237,6 +237,7 @@ static co_fn void live(struct verdict *m, void *arg)
     CHECK(n.entries == 1 && n.running == 0 && n.kept == 1 && n.hits == 2 && n.heard == 0);
     heard(m, 1);
     CHECK(start(m, 1) == VERDICT_FRESH);
+    CHECK(wait_for(m, 1, 0) == VERDICT_REMEMBERED); /* who waits came before it was heard */
     verdict_flush(m, clock_ms() + 30000);
     CHECK(start(m, 1) == VERDICT_FRESH && verdict_is_empty(m) && !may_know(m, 1));
     n = numbers();
@@ -418,6 +419,34 @@ static void killed_scanner(void *arg)
 static void test_the_scan_of_a_dead_worker_is_forgotten(void **state)
 {
     host(killed_scanner, NULL);
+}
+
+static co_fn void leave_behind(struct verdict *m, void *arg)
+{
+    abandon(m, 1);
+}
+
+static co_fn void find_nothing(struct verdict *m, void *arg)
+{
+    CHECK(verdict_is_empty(m) && start(m, 1) == VERDICT_FRESH);
+}
+
+static void leaver(void *arg)
+{
+    work(3, leave_behind, NULL);
+}
+
+static void successor(void *arg)
+{
+    verdict_prepare(conf);
+    CHECK(end_of(spawn(leaver, NULL)) == 0);
+    CHECK(numbers().running == 1);
+    work(3, find_nothing, NULL);
+}
+
+static void test_a_successor_begins_without_running_scans(void **state)
+{
+    host(successor, NULL);
 }
 
 /* ---- restarts, time, room ---- */
@@ -779,6 +808,37 @@ static void test_without_a_database_mail_flows(void **state)
     host(without_database, NULL);
 }
 
+/* ---- master is root, workers are not ---- */
+
+enum { NOBODY = 65534 };
+
+static void keeper_as_nobody(void *arg)
+{
+    CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0);
+    work(1, arg == NULL ? keep_two : begin_anew, NULL);
+}
+
+static void root_host(void *arg)
+{
+    verdict_prepare(conf);
+    CHECK(end_of(spawn(keeper_as_nobody, arg)) == 0);
+    CHECK(numbers().kept > 0);
+}
+
+static void test_a_root_master_leaves_the_database_to_its_owner(void **state)
+{
+    static char damaged[] = "damaged";
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chown(dir, NOBODY, NOBODY), 0);
+    host(root_host, NULL);
+    host(root_host, NULL);
+    spoil("data.mdb", 0, 2 * 4096);
+    host(root_host, damaged);
+    assert_true(exists("verdicts.bad/data.mdb"));
+}
+
 /* ---- trouble while it runs ---- */
 
 static void limit_files(rlim_t size)
@@ -828,6 +888,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_off_by_one_parameter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_retry_waits_for_the_scan_of_another_worker, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_scan_of_a_dead_worker_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_successor_begins_without_running_scans, setup, teardown),
         cmocka_unit_test_setup_teardown(test_verdicts_outlive_the_server, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_a_former_masters_worker_keeps_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(test_verdicts_expire, setup, teardown),
@@ -837,6 +898,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_damaged_database_is_moved_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_damaged_record_is_no_verdict, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_a_database_mail_flows, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_root_master_leaves_the_database_to_its_owner, setup, teardown),
         cmocka_unit_test_setup_teardown(test_trouble_of_the_disk_is_lived_through, setup, teardown),
     };
 
