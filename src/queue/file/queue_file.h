@@ -9,7 +9,8 @@
  *
  * (X: hash_queue_depth levels of one character of the id.) A file is complete when its mode is 0700; the
  * writer holds a lock (flock) until then, so a file of mode 0600 without a lock was never acknowledged and
- * start-up removes it. A name is never overwritten: every move is renameat2(RENAME_NOREPLACE).
+ * start-up, when it has replayed the journals, removes it. A name is never overwritten: every move is
+ * renameat2(RENAME_NOREPLACE).
  *
  * Durable means: the message is on disk, as a record of the process's journal (queue_journal.h), from which
  * start-up brings it back after the machine went down, or as file and directory entry. kill -9 or power loss
