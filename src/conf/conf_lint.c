@@ -144,19 +144,14 @@ static void lint_exposed(const struct conf_service *s, struct conf_faults *fault
             s->name);
 }
 
-/* The filter's port, when it is an inet endpoint: [inet:][host:]port. */
-static bool filter_endpoint(const void *ctx, const struct conf *c, const char *name, char **host_r,
-                            char **port_r)
+/* The port of one endpoint of a filter, when it is an inet endpoint: [inet:][host:]port. */
+static bool filter_endpoint(const void *ctx, const char *text, char **host_r, char **port_r)
 {
-    char *text = text_of(ctx, c, name);
-    char *wrong;
-
-    if (*text == '\0' || strncasecmp(text, "unix:", 5) == 0)
+    if (strncasecmp(text, "unix:", 5) == 0)
         return false;
     if (strncasecmp(text, "inet:", 5) == 0)
         text += 5;
-    wrong = conf_endpoint_parse(ctx, text, host_r, port_r);
-    return wrong == NULL;
+    return conf_endpoint_parse(ctx, text, host_r, port_r) == NULL;
 }
 
 /* Whether what connects to this endpoint arrives at the service. */
@@ -172,14 +167,25 @@ static bool is_endpoint_of(const struct conf_service *s, const char *host, const
            (strcasecmp(s->host, "localhost") == 0 && is_loopback(host));
 }
 
+/* The first of a list of endpoints that is the service itself, as "host:port"; NULL: none is. */
+static char *own_endpoint(const void *ctx, const struct conf_service *s, const char *list)
+{
+    char *item, *host = NULL, *port = NULL;
+
+    while ((item = conf_list_next(ctx, &list)) != NULL)
+        if (filter_endpoint(ctx, item, &host, &port) && is_endpoint_of(s, host, port))
+            return mem_printf(ctx, "%s:%s", host ? host : "localhost", port);
+    return NULL;
+}
+
 static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
 {
     void *ctx = talloc_new(NULL);
-    char *host = NULL, *port = NULL;
+    char *own = own_endpoint(ctx, s, text_of(ctx, s->conf, parameter));
 
-    if (filter_endpoint(ctx, s->conf, parameter, &host, &port) && is_endpoint_of(s, host, port))
-        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s:%s)",
-                       s->name, parameter, host ? host : "localhost", port);
+    if (own != NULL)
+        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s)", s->name,
+                       parameter, own);
     else if (is_smtpd(s) && is_set(s->conf, "smtpd_proxy_filter") &&
              is_set(s->conf, "smtpd_authorized_xforward_hosts"))
         conf_fault_add(
