@@ -13,9 +13,10 @@
  *     client left during the scan       key, if there is none yet; verdict_abandon(); let the scan go on
  *     scan ended                        verdict_end(), when there is a key or the reply was not heard
  *
- * "Heard" is what the client's next command proves, or its orderly close after the reply was sent. A write
- * that succeeded proves nothing, and a reset or a close that came before the reply was sent proves the
- * contrary. So the caller holds the content, or its key, until then.
+ * "Heard" is what a command that came after the reply was sent proves, or the client's orderly close after
+ * it. A write that succeeded proves nothing, nor does a command that was pipelined behind the content; a
+ * reset, or a close that came before the reply was sent, proves the contrary. So the caller holds the
+ * content, or its key, until then.
  *
  * Kept are 2xx and 5xx, which end a message's way. A 4xx is not: nothing was queued, so no second copy can
  * come of it, and from memory it would only make the sender wait for one turn more.
