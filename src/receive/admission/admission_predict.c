@@ -36,7 +36,7 @@ uint32_t admission_predict_ms(const struct admission_predict *p, uint64_t bytes)
     ms = fixed + per_kb * (bytes > 0 ? kilobytes(bytes) : p->x / p->n);
     if (ms > ADMISSION_LONGEST_MS)
         return ADMISSION_LONGEST_MS;
-    return ms < 1 ? 1 : (uint32_t)ms;
+    return ms < 1 ? 1 : (uint32_t)(ms + 0.5);
 }
 
 void admission_predict_add(struct admission_predict *p, uint64_t bytes, uint32_t ms)

@@ -1,0 +1,220 @@
+/* Who is let in, places of messages, pools, and what repair makes of them. */
+#include "admission_core.h"
+#include "admission_message.h"
+#include "admission_test.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- places ---- */
+
+static struct admission_answer try(struct admission_shared *s, uint32_t who, bool is_own, uint64_t ms,
+                                   struct admission_ticket *t)
+{
+    struct admission_client c = {.key = admission_test_key(who), .is_own = is_own};
+    struct admission_news news = {0};
+
+    return admission_core_judge(s, 0, 0, &c, 4096, (struct admission_time){ms, TODAY}, t, &news);
+}
+
+static enum admission_end take(struct admission_shared *s, uint64_t ms, struct admission_ticket *t)
+{
+    struct admission_news news = {0};
+    uint64_t until;
+
+    return admission_core_take(s, 0, 0, 4096, UINT64_MAX, (struct admission_time){ms, TODAY}, t, &until,
+                               &news);
+}
+
+/* Bodies that never end keep nobody out for longer than the reserve time, and cost no more than a place that
+ * the next one may have; a message that comes after all is taken all the same. */
+static void test_places_are_bounded(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket first, t;
+    uint64_t now = 1000;
+
+    assert_true(try(s, 1, false, now, &first).is_admitted);
+    for (uint32_t i = 0; i < 2 * ADMISSION_MESSAGES; i++) {
+        now += admission_test_settings.reserve_ms;
+        assert_true(try(s, i, false, now, &t).is_admitted);
+    }
+    assert_int_equal(s->untouched, ADMISSION_MESSAGES);
+    assert_int_equal(admission_message_find(s, &first), ADMISSION_NOBODY);
+    assert_int_equal(take(s, now, &first), ADMISSION_GRANTED);
+    assert_int_not_equal(admission_message_find(s, &first), ADMISSION_NOBODY);
+    talloc_free(s);
+}
+
+static void test_full_of_waiting_messages(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+
+    for (uint32_t i = 0; i < ADMISSION_MESSAGES; i++) {
+        memset(&t, 0, sizeof(t));
+        assert_int_not_equal(take(s, 1000, &t), ADMISSION_FULL_UP);
+    }
+    memset(&t, 0, sizeof(t));
+    assert_int_equal(take(s, 1000, &t), ADMISSION_FULL_UP);
+    assert_int_equal(t.place, 0);
+    assert_false(try(s, 1, true, 1000, &t).is_admitted);
+    assert_int_equal(s->pools[0].n.used, admission_test_settings.most);
+    talloc_free(s);
+}
+
+/* Lets in and completes messages of strangers until one is refused. */
+static uint32_t fill(struct admission_shared *s, uint64_t now)
+{
+    struct admission_ticket t;
+    uint32_t n = 0;
+
+    while (try(s, 1000 + n, false, now, &t).is_admitted) {
+        take(s, now, &t);
+        n++;
+    }
+    return n;
+}
+
+static void test_strangers_leave_room_for_others(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+    uint32_t n = fill(s, 1000);
+
+    assert_in_range(n, 100,
+                    300); /* 10 slots, 100 s less a margin, a second each, a quarter of it, and slots */
+    assert_true(try(s, 1, true, 1000, &t).is_admitted);
+    assert_int_equal(s->pools[0].n.classes[ADMISSION_STRANGER].refused[ADMISSION_FULL], 1);
+    talloc_free(s);
+}
+
+/* With a filter that gives no sign of life the prediction grows with the time. */
+static void test_stalled_filter(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+
+    for (uint32_t i = 0; i < 12; i++) {
+        memset(&t, 0, sizeof(t));
+        take(s, 1000, &t);
+    }
+    assert_true(try(s, 1, false, 2000, &t).is_admitted);
+    assert_true(try(s, 2, false, 30000, &t).is_admitted);
+    assert_true(s->pools[0].n.classes[ADMISSION_STRANGER].predicted_ms > 20000);
+    assert_false(try(s, 3, false, 100000, &t).is_admitted);
+    talloc_free(s);
+}
+
+/* However long scans take, a slot that is free is not refused. */
+static void test_free_slot_is_not_refused(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+
+    for (int i = 0; i < 100; i++)
+        admission_predict_add(&s->pools[0].predict, 4096, 500000);
+    for (uint32_t i = 0; i < admission_test_settings.most; i++) {
+        assert_true(try(s, i, false, 1000, &t).is_admitted);
+        assert_int_equal(take(s, 1000, &t), ADMISSION_GRANTED);
+    }
+    assert_false(try(s, 99, false, 1000, &t).is_admitted);
+    talloc_free(s);
+}
+
+static void test_pools_are_reused(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+    struct admission_news news = {0};
+    char name[] = "filter0";
+
+    assert_true(try(s, 1, false, 1000, &t).is_admitted);
+    for (unsigned i = 1; i < ADMISSION_POOLS; i++) {
+        name[6] = (char)('0' + i);
+        assert_int_equal(admission_core_pool(s, name, i + 1, 3, &admission_test_settings, 1000), i);
+    }
+    assert_int_equal(admission_core_pool(s, "another", 99, 4, &admission_test_settings, 1000),
+                     ADMISSION_POOLS);
+    admission_core_forget(s, 3, (struct admission_time){1000, TODAY}, &news);
+    assert_int_equal(admission_core_pool(s, "another", 99, 4, &admission_test_settings, 1000), 1);
+    assert_int_equal(admission_core_pool(s, "filter", 1, 4, &admission_test_settings, 1000), 0);
+    assert_int_equal(s->pools[0].n.classes[ADMISSION_STRANGER].coming, 1);
+    talloc_free(s);
+}
+
+/* ---- repair ---- */
+
+/* All that is made from what messages and records say of themselves comes out the same. */
+static void test_repair_changes_nothing_that_is_right(void **state)
+{
+    struct admission_shared *s = admission_test_begin(), *copy = mem_new(NULL, struct admission_shared);
+    struct admission_ticket t;
+
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t i = 0; i < 1000; i++)
+            if (try(s, i, i % 5 == 0, 1000 + round * 2000 + i, &t).is_admitted && i % 3 > 0)
+                take(s, 1000 + round * 2000 + i, &t);
+    memcpy(copy, s, sizeof(*s));
+    admission_core_repair(s);
+    assert_int_equal(s->repairs, 1);
+    assert_int_equal(s->clients, copy->clients);
+    for (int i = 0; i < ADMISSION_CLASSES; i++) {
+        assert_memory_equal(&s->pools[0].n.classes[i], &copy->pools[0].n.classes[i],
+                            sizeof(copy->pools[0].n.classes[i]));
+        assert_int_equal(s->pools[0].queues[i].waiting_ms, copy->pools[0].queues[i].waiting_ms);
+        assert_int_equal(s->pools[0].queues[i].coming_ms, copy->pools[0].queues[i].coming_ms);
+        assert_int_equal(s->pools[0].queues[i].running_ms, copy->pools[0].queues[i].running_ms);
+        assert_int_equal(s->pools[0].queues[i].line.first, copy->pools[0].queues[i].line.first);
+    }
+    assert_true(s->pools[0].n.classes[ADMISSION_STRANGER].in_line > 100);
+    assert_true(s->pools[0].n.classes[ADMISSION_OWN].waiting > 10);
+    assert_int_equal(s->pools[0].n.used, admission_test_settings.most);
+    talloc_free(copy);
+    talloc_free(s);
+}
+
+static void test_repair_of_rubbish(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    unsigned char *p = (unsigned char *)s->messages;
+    struct admission_ticket t;
+
+    srand(2);
+    s->untouched = ADMISSION_MESSAGES;
+    for (size_t i = 0; i < sizeof(s->messages); i++)
+        p[i] = (unsigned char)(rand() & rand() & rand());
+    p = (unsigned char *)s->records;
+    for (size_t i = 0; i < sizeof(s->records); i++)
+        p[i] = (unsigned char)(rand() & rand() & rand());
+    memset(&s->pools[0].predict, 0xff, sizeof(s->pools[0].predict));
+    memset(&s->pools[0].limit, 0xff, sizeof(s->pools[0].limit));
+    memset(s->pools[0].queues, 0xff, sizeof(s->pools[0].queues));
+    admission_core_repair(s);
+    for (uint32_t i = 0; i < 1000; i++)
+        if (try(s, i, i % 2, 1000 + i, &t).is_admitted)
+            take(s, 1000 + i, &t);
+    admission_core_repair(s);
+    talloc_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_places_are_bounded),
+        cmocka_unit_test(test_full_of_waiting_messages),
+        cmocka_unit_test(test_strangers_leave_room_for_others),
+        cmocka_unit_test(test_stalled_filter),
+        cmocka_unit_test(test_free_slot_is_not_refused),
+        cmocka_unit_test(test_pools_are_reused),
+        cmocka_unit_test(test_repair_changes_nothing_that_is_right),
+        cmocka_unit_test(test_repair_of_rubbish),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
