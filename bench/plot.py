@@ -44,9 +44,10 @@ def lines(title, x_name, y_name, series, log_y=False, mark=None):
     y_ticks = ticks(min(ys) if log_y else 0, max(ys), log_y)
     x = Scale(xs[0], xs[-1], LEFT, WIDTH - RIGHT, True)
     y = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP, log_y)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-           _text((LEFT + WIDTH - RIGHT) / 2, 22, title, size=14), _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_name),
+           _text((LEFT + WIDTH - RIGHT) / 2, 22, title, size=14),
+           _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_name),
            f'<g transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">{_text(0, 0, y_name)}</g>']
     for t in y_ticks:
         out.append(_line(LEFT, y(t), WIDTH - RIGHT, y(t), "#dddddd"))
@@ -79,4 +80,5 @@ def _line(x1, y1, x2, y2, colour, dash="", width=1):
 
 
 def _text(x, y, text, anchor="middle", size=12, colour="black"):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">' \
+        f'{escape(text)}</text>'
