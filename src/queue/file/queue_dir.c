@@ -6,12 +6,12 @@
 #include "queue_journal.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -105,7 +105,7 @@ static void read_boot_id(char id[QUEUE_BOOT_ID_SIZE])
 static void set_journal(struct queue *q, const struct queue_conf *conf)
 {
     if (conf->boot_id != NULL)
-        snprintf(q->boot_id, sizeof(q->boot_id), "%s", conf->boot_id);
+        format_print(q->boot_id, sizeof(q->boot_id), "%s", conf->boot_id);
     else
         read_boot_id(q->boot_id);
     if (conf->journal_size > 0 && q->boot_id[0] != '\0')
@@ -156,7 +156,7 @@ static void hashed(const struct queue *q, const char *id, char path[QUEUE_PATH_S
         path[n++] = z != NULL && z - id >= 10 ? z[-1 - (int)i] : i < length ? id[i] : '_';
         path[n++] = '/';
     }
-    snprintf(path + n, QUEUE_PATH_SIZE - n, "%s", id);
+    format_print(path + n, QUEUE_PATH_SIZE - n, "%s", id);
 }
 
 bool queue_path(const struct queue *q, enum queue_place place, const char *id, char path[QUEUE_PATH_SIZE])
@@ -166,7 +166,7 @@ bool queue_path(const struct queue *q, enum queue_place place, const char *id, c
     if (place == QUEUE_DEFERRED)
         hashed(q, id, path);
     else
-        snprintf(path, QUEUE_PATH_SIZE, "%s", id);
+        format_print(path, QUEUE_PATH_SIZE, "%s", id);
     return true;
 }
 
@@ -186,7 +186,7 @@ int queue_make_parents(int dir, const char *path)
     if (fstat(dir, &st) != 0)
         return errno;
     for (const char *slash = strchr(path, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
+        format_print(part, sizeof(part), "%.*s", (int)(slash - path), path);
         if (mkdirat(dir, part, 0700) != 0) {
             if (errno != EEXIST)
                 return errno;
@@ -274,10 +274,10 @@ uint64_t queue_free_bytes(struct queue *q)
 void queue_notify(struct queue *q, char what)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    int n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/public/qmgr", q->directory);
+    int n = format_print(to.sun_path, sizeof(to.sun_path), "%s/public/qmgr", q->directory);
 
     if (n >= (int)sizeof(to.sun_path)) /* too long for an address: by way of the descriptor */
-        snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/public/qmgr", q->root);
+        format_print(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/public/qmgr", q->root);
     if (q->notify >= 0 &&
         sendto(q->notify, &what, 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof(to)) < 0)
         return; /* nobody listens, or has enough of them already */

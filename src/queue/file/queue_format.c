@@ -4,9 +4,9 @@
  */
 #include "queue_private.h"
 
+#include "format.h"
 #include "mem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Everything of the header before the checksum, which is 16 hexadecimal digits and a newline. */
@@ -125,12 +125,12 @@ void queue_format_header(char out[QUEUE_HEADER_SIZE], const struct queue_layout 
 {
     char text[QUEUE_HEADER_SIZE + 64];
 
-    snprintf(text, sizeof(text), MAGIC "%015llu%015llu%015llu%015llu%015llu",
-             (unsigned long long)layout->envelope_offset, (unsigned long long)layout->envelope_size,
-             (unsigned long long)layout->content_offset, (unsigned long long)layout->content_size,
-             (unsigned long long)layout->rcpt_count);
-    snprintf(text + SUMMED_SIZE, sizeof(text) - SUMMED_SIZE, "%016llx\n",
-             (unsigned long long)envelope_sum(bytes(text, SUMMED_SIZE), envelope));
+    format_print(text, sizeof(text), MAGIC "%015llu%015llu%015llu%015llu%015llu",
+                 (unsigned long long)layout->envelope_offset, (unsigned long long)layout->envelope_size,
+                 (unsigned long long)layout->content_offset, (unsigned long long)layout->content_size,
+                 (unsigned long long)layout->rcpt_count);
+    format_print(text + SUMMED_SIZE, sizeof(text) - SUMMED_SIZE, "%016llx\n",
+                 (unsigned long long)envelope_sum(bytes(text, SUMMED_SIZE), envelope));
     memcpy(out, text, QUEUE_HEADER_SIZE);
 }
 
@@ -290,7 +290,7 @@ static const char *parse_record(struct queue_envelope *env, char key, char *valu
         return NULL;
     }
     if (key == 'I' && mail_id_is_valid(bytes_of(value))) {
-        snprintf(env->id, sizeof(env->id), "%s", value);
+        format_print(env->id, sizeof(env->id), "%s", value);
         return NULL;
     }
     if (key == 'T' && bytes_to_u64(bytes_of(value), UINT64_MAX, &env->arrived_us))
@@ -311,7 +311,7 @@ const char *queue_parse_envelope(struct queue_envelope *env, const struct queue_
     const char *why = NULL;
     char sum[18];
 
-    snprintf(sum, sizeof(sum), "%016llx\n", (unsigned long long)envelope_sum(header, whole));
+    format_print(sum, sizeof(sum), "%016llx\n", (unsigned long long)envelope_sum(header, whole));
     if (memcmp(header.p + SUMMED_SIZE, sum, 17) != 0 || text[whole.n - 1] != '\n' ||
         bytes_chr(whole, '\0') != SIZE_MAX)
         return "envelope damaged";

@@ -39,6 +39,8 @@ enum {
 
 /* CRC-32C (RFC 3720 B.4) of what `crc` is the sum of (0: of nothing) and the text after it. */
 uint32_t queue_crc(uint32_t crc, struct bytes text);
+/* The same without the processor's help, for tests. */
+uint32_t queue_crc_by_table(uint32_t crc, struct bytes text);
 
 /* ---- queue_journal_format.c: pure; numbers are in the machine's byte order, which the header tells ---- */
 

@@ -321,6 +321,8 @@ static void test_crc(void **state)
     for (size_t cut = 0; cut <= 32; cut++)
         assert_int_equal(queue_crc(queue_crc(0, bytes(text, cut)), bytes(text + cut, 32 - cut)), 0x46dd794e);
     assert_int_equal(queue_crc(0, BYTES("123456789")), 0xe3069283);
+    for (size_t n = 0; n <= sizeof(text); n++)
+        assert_int_equal(queue_crc(7, bytes(text, n)), queue_crc_by_table(7, bytes(text, n)));
 }
 
 /* Each way a file may look after loss of power, and a message in each place that it may have been moved to.

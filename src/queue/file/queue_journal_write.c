@@ -2,10 +2,10 @@
 #include "queue_journal.h"
 
 #include "clock.h"
+#include "format.h"
 #include "queue_job.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -61,7 +61,7 @@ static struct queue_journal_record *add_record(struct writing *w, const struct q
 
     *record = (struct queue_journal_record){
         .generation = slot->generation, .salt = slot->salt, .written_us = clock_real_us()};
-    snprintf(record->id, sizeof(record->id), "%s", job->name);
+    format_print(record->id, sizeof(record->id), "%s", job->name);
     add_part(w, record, sizeof(*record));
     return record;
 }

@@ -3,11 +3,11 @@
 #include "queue_job.h"
 
 #include "clock.h"
+#include "format.h"
 #include "mem.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 
 enum { PIECE_TIMEOUT_MS = 60000 };
 
@@ -140,7 +140,7 @@ co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct que
     why = format(w, env);
     if (why != NULL)
         return error_new(ERROR_PERM, "queue file %s: %s", env->id, why);
-    snprintf(w->job->name, sizeof(w->job->name), "%s", env->id);
+    format_print(w->job->name, sizeof(w->job->name), "%s", env->id);
     w->job->place = place;
     w->job->dir = w->q->place[place];
     if (!queue_commit(w->q, w->job, deadline, &end, &was_durable)) {

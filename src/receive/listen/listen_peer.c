@@ -8,6 +8,7 @@
 #include "listen.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
@@ -76,7 +77,7 @@ void listen_peers_put(struct listen_peers *p, const char *addr, const struct lis
     while (p->known != NULL && (HASH_COUNT(p->known) >= LISTEN_PEERS || p->known->until <= clock_ms()))
         forget(p, p->known);
     k = mem_new(p, struct known);
-    snprintf(k->addr, sizeof(k->addr), "%s", addr);
+    format_print(k->addr, sizeof(k->addr), "%s", addr);
     k->until = clock_ms() + LISTEN_PEER_LIFE_MS;
     k->peer = *found;
     k->peer.name = mem_strdup(k, found->name);
