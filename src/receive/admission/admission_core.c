@@ -37,20 +37,22 @@ static bool is_welcome(const struct admission_record *r)
     return r != NULL && r->standing >= ADMISSION_CALLED;
 }
 
-/* Who was called has a place wherever there is one; others as far as no called client needs it, or as long as
- * the filter might run dry. A slot that is free now is never refused. */
+/* Who was called has a place wherever there is one; others as far as no called client needs it, and who comes
+ * for the first time only up to the level; or as long as the filter might run dry. A slot that is free now is
+ * never refused. */
 static bool lets_in(const struct admission_shared *s, unsigned pool, unsigned class,
-                    const struct admission_room *r, bool welcome)
+                    const struct admission_room *r, enum admission_standing standing)
 {
     double called = admission_line_expected(s, pool, class) * r->mean;
+    double most = standing >= ADMISSION_REFUSED ? r->room : r->level;
 
     if (r->is_idle)
         return true;
     if (!admission_room_fits(r))
         return false;
-    if (welcome || r->ahead + r->work <= r->low)
+    if (standing >= ADMISSION_CALLED || r->ahead + r->work <= r->low)
         return true;
-    return s->pools[pool].n.classes[class].in_line == 0 && r->ahead + called + r->work <= r->room;
+    return s->pools[pool].n.classes[class].in_line == 0 && r->ahead + called + r->work <= most;
 }
 
 static uint32_t make_message(struct admission_shared *s, unsigned pool, unsigned class, unsigned worker,
@@ -119,8 +121,8 @@ struct admission_answer admission_core_judge(struct admission_shared *s, unsigne
         admission_line_tries(s, r, now.ms);
     admission_state_look(s, pool, class, work, now.ms, &room, news);
     answer.wait_ms = room.wait_ms;
-    answer.is_admitted =
-        lets_in(s, pool, class, &room, is_welcome(r)) && let_in(s, pool, class, worker, r, work, now.ms, t);
+    answer.is_admitted = lets_in(s, pool, class, &room, r != NULL ? r->standing : ADMISSION_NO_LINE) &&
+                         let_in(s, pool, class, worker, r, work, now.ms, t);
     if (!answer.is_admitted)
         turn_away(s, pool, class, r, now.ms);
     answer.step = t->step = p->n.classes[class].step;

@@ -58,6 +58,15 @@ static void test_slow_bodies(void **state)
     expect(&l, 0.95);
 }
 
+/* Clients that come back after minutes, as mail servers do: nobody who was called is here in time. */
+static void test_long_pauses(void **state)
+{
+    struct load l = {
+        .factor = 25, .think_ms = 5000, .pause_ms = 120000, .pause_most_ms = 120000, .body_ms = 200};
+
+    expect(&l, 0.95);
+}
+
 /* Few slots, long scans. */
 static void test_small_filter(void **state)
 {
@@ -112,6 +121,7 @@ int main(void)
         cmocka_unit_test(test_overload),
         cmocka_unit_test(test_bots),
         cmocka_unit_test(test_slow_bodies),
+        cmocka_unit_test(test_long_pauses),
         cmocka_unit_test(test_small_filter),
         cmocka_unit_test(test_own_clients_in_a_flood),
     };
