@@ -1,6 +1,8 @@
 /* Who is let in, places of messages, pools, and what repair makes of them. */
 #include "admission_core.h"
+#include "admission_line.h"
 #include "admission_message.h"
+#include "admission_record.h"
 #include "admission_test.h"
 
 #include <setjmp.h>
@@ -91,6 +93,31 @@ static void test_strangers_leave_room_for_others(void **state)
                     300); /* 10 slots, 100 s less a margin, a second each, a quarter of it, and slots */
     assert_true(try(s, 1, true, 1000, &t).is_admitted);
     assert_int_equal(s->pools[0].n.classes[ADMISSION_STRANGER].refused[ADMISSION_FULL], 1);
+    talloc_free(s);
+}
+
+/* A line of clients that are gone for good does not let the filter run dry. */
+static void test_line_of_ghosts(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    struct admission_ticket t;
+
+    for (uint32_t i = 0; i < 12; i++) {
+        memset(&t, 0, sizeof(t));
+        take(s, 1000, &t);
+    }
+    for (uint32_t i = 0; i < 500; i++) {
+        struct admission_key k = admission_test_key(5000 + i);
+        struct admission_record *r = &s->records[admission_record_need(s, &k, TODAY)];
+
+        admission_line_tries(s, r, 1000);
+        admission_line_join(s, r, 0, ADMISSION_STRANGER, 1000);
+        admission_line_join(s, r, 0, ADMISSION_STRANGER, 1000);
+    }
+    assert_true(try(s, 1, false, 1000, &t).is_admitted);
+    assert_true(s->pools[0].n.classes[ADMISSION_STRANGER].in_line > 100);
+    fill(s, 1000);
+    assert_false(try(s, 2, false, 1000, &t).is_admitted);
     talloc_free(s);
 }
 
@@ -209,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_places_are_bounded),
         cmocka_unit_test(test_full_of_waiting_messages),
         cmocka_unit_test(test_strangers_leave_room_for_others),
+        cmocka_unit_test(test_line_of_ghosts),
         cmocka_unit_test(test_stalled_filter),
         cmocka_unit_test(test_free_slot_is_not_refused),
         cmocka_unit_test(test_pools_are_reused),

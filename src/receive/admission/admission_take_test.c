@@ -144,6 +144,35 @@ static void test_too_late(void **state)
     assert_int_equal(live_numbers("late").used, 0);
 }
 
+/* A slot is given back, and whoever did that died before he told. */
+static void wait_untold(void *arg)
+{
+    struct admission_news lost = {0};
+    struct admission_ticket t[LIVE_SLOTS + 1] = {0};
+
+    for (int i = 0; i < LIVE_SLOTS; i++)
+        assert_int_equal(admission_take(live_pool, &t[i], 4096, clock_ms()), ADMISSION_GRANTED);
+    co_spawn(live_wait, NULL, "waits");
+    while (live_ticket.wait == NULL)
+        co_yield ();
+    admission_core_give(admission_lock(), &t[0], ADMISSION_OK, 1, 1, admission_now(), &lost);
+    admission_unlock();
+    clock_skip_ms(LIVE_SOON_MS + 1);
+    while (live_ticket.wait != NULL)
+        co_yield ();
+    admission_give(live_pool, &t[1], ADMISSION_OK, 1, 1);
+    admission_give(live_pool, &live_ticket, ADMISSION_OK, 1, 1);
+}
+
+static void test_slot_that_nobody_told_of(void **state)
+{
+    live_pool = live_open(0, "untold");
+    memset(&live_ticket, 0, sizeof(live_ticket));
+    live_run(wait_untold, NULL);
+    assert_int_equal(live_end_of_wait, ADMISSION_GRANTED);
+    assert_int_equal(live_numbers("untold").used, 0);
+}
+
 static void test_release_is_harmless(void **state)
 {
     struct admission_ticket t = {0};
@@ -187,6 +216,7 @@ int main(void)
         cmocka_unit_test(test_client_leaves),
         cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_too_late),
+        cmocka_unit_test(test_slot_that_nobody_told_of),
         cmocka_unit_test(test_release_is_harmless),
         cmocka_unit_test(test_classes_of_clients),
     };
