@@ -9,10 +9,10 @@
  *
  * At MAIL a message is judged: what is ahead of it, what other clients were let in and still send, and the
  * predicted time of its own scan must fit into the patience of its class (smtpd_proxy_*_patience) at the
- * class's guaranteed share of the slots. Else it is refused before its body crosses the wire. A refused
- * client stands in line from its first refusal on: when there is room those who have stood longest are
- * called, and a called client finds a place whenever it comes back; others are let in only as far as no
- * called client needs the room, or when the filter would run dry.
+ * class's guaranteed share of the slots. Else it is refused before its body crosses the wire. A client that
+ * comes back and is refused again stands in line from then on: when there is room those who have stood
+ * longest are called, and a called client finds a place whenever it comes back; others are let in only as far
+ * as no called client needs the room, or when the filter would run dry.
  *
  * A message's way, in the session's coroutine (a ticket is zeroed memory that lives as long as the
  * transaction; release is harmless at any point and is called on every way out):

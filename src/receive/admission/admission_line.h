@@ -1,7 +1,8 @@
 /*
  * The line of refused clients of one class: nobody starves. Pure; the caller holds the lock.
  *
- * A client stands in line from its first refusal until it is let in. From the head of the line clients are
+ * A client stands in line from its second refusal until it is let in: many are refused once and never come
+ * back, and those must not keep others waiting. From the head of the line clients are
  * called, as many as must be on their way so that their messages keep the queue at its level: the filter's
  * rate times the time that a called client takes to come back, divided by the part of them that does come
  * back; both are measured. A called client that does not come in time is counted on no longer, and is still
@@ -16,7 +17,7 @@ void admission_line_init(struct admission_line *l);
 
 /* The client is here, at MAIL. */
 void admission_line_tries(struct admission_shared *s, struct admission_record *r, uint64_t now);
-/* It was refused: in line from now on, if it is not there already. */
+/* It was refused: the second time it is in line from now on. */
 void admission_line_join(struct admission_shared *s, struct admission_record *r, unsigned pool,
                          unsigned class, uint64_t now);
 /* It was let in. */
