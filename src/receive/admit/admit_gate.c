@@ -53,7 +53,8 @@ static co_fn enum admission_end take(struct passage *p)
     enum admission_end end;
 
     p->ticket = ticket_of(p);
-    if (has_left(p)) {
+    p->came_late = has_left(p);
+    if (p->came_late) {
         end = admission_take(p->admit->admission, p->ticket, bytes, now);
         return end == ADMISSION_GRANTED ? end : ADMISSION_LEFT;
     }
@@ -75,7 +76,7 @@ static co_fn bool wait_for_turn(struct passage *p, struct mail_reply *reply_r)
 {
     switch (take(p)) {
     case ADMISSION_GRANTED:
-        if (p->ticket->deadline < p->outer->deadline)
+        if (!p->came_late && p->ticket->deadline < p->outer->deadline)
             p->outer->deadline = p->ticket->deadline;
         return true;
     case ADMISSION_LEFT:

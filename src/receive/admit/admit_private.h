@@ -24,6 +24,7 @@ struct passage {
     struct proxy_passage *outer;
     struct admission_ticket *ticket; /* NULL without admission */
     uint64_t entered_ms;
+    bool came_late; /* its client had closed its side already: a free slot or none */
     struct mail_receipt *receipt;
 
     /* ---- admit_memory.c ---- */
