@@ -96,6 +96,13 @@ const struct conf_entry *conf_entry_find(const struct conf *c, const char *name)
     return e;
 }
 
+bool conf_is_set(const struct conf *c, const char *name)
+{
+    const struct conf_entry *e = conf_entry_find(c, name);
+
+    return e != NULL && !e->is_internal;
+}
+
 const char *conf_raw(const struct conf *c, const char *name)
 {
     const struct conf_entry *e = conf_entry_find(c, name);

@@ -92,6 +92,12 @@ long conf_int_for(const struct conf *c, const char *prefix, const char *suffix, 
 uint64_t conf_time_ms_for(const struct conf *c, const char *prefix, const char *suffix, const char *fallback);
 /* Any text with $name in it. Unknown names are empty; a malformed text is an error. Owned by ctx. */
 struct error *conf_expand(const void *ctx, const struct conf *c, const char *text, char **out_r);
+/* Whether somebody set the name, in main.cf or, for a service, in its line of master.cf. */
+bool conf_is_set(const struct conf *c, const char *name);
+
+/* smtpd_proxy_filter of a server that looks into mail itself: filter_engines between session and queue, no
+ * SMTP hop. A list of several filters cannot have this word; a host of that name is written with its port. */
+#define CONF_FILTER_DIRECT "direct"
 
 /* The next item of a list separated by blanks and commas, with {...} kept together (braces removed); NULL at
  * the end. Owned by ctx. Postfix's mystrtok with CHARS_BRACE. */

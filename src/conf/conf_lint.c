@@ -178,6 +178,16 @@ static char *own_endpoint(const void *ctx, const struct conf_service *s, const c
     return NULL;
 }
 
+/* Whether it passes mail on to a filter. */
+static bool is_proxied(const struct conf_service *s)
+{
+    char *filter = text_of(NULL, s->conf, "smtpd_proxy_filter");
+    bool is_proxied = is_smtpd(s) && *filter != '\0' && !conf_filter_is_direct(filter);
+
+    talloc_free(filter);
+    return is_proxied;
+}
+
 static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
 {
     void *ctx = talloc_new(NULL);
@@ -186,8 +196,7 @@ static void lint_loop(const struct conf_service *s, const char *parameter, struc
     if (own != NULL)
         conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s)", s->name,
                        parameter, own);
-    else if (is_smtpd(s) && is_set(s->conf, "smtpd_proxy_filter") &&
-             is_set(s->conf, "smtpd_authorized_xforward_hosts"))
+    else if (is_proxied(s) && is_set(s->conf, "smtpd_authorized_xforward_hosts"))
         conf_fault_add(
             faults, CONF_WARNING, s->file, s->line,
             "filter loop: \"%s\" looks like an after-filter server (smtpd_authorized_xforward_hosts is "
@@ -206,13 +215,23 @@ static void lint_inherited(const struct conf *main_conf, const struct conf_servi
     if (e == NULL || !is_set(main_conf, "smtpd_proxy_filter"))
         return;
     for (size_t i = 0; i < all->n; i++)
-        if (is_smtpd(&all->at[i]) && is_set(all->at[i].conf, "smtpd_proxy_filter"))
-            fronts++;
+        fronts += is_proxied(&all->at[i]);
     if (fronts > 1)
         conf_fault_add(
             faults, CONF_WARNING, e->file, e->line,
             "smtpd_proxy_filter in main.cf is inherited by %zu smtpd services: set it with -o in master.cf",
             fronts);
+}
+
+static void lint_direct(const struct conf_service *s, struct conf_faults *faults)
+{
+    char *filter = text_of(NULL, s->conf, "smtpd_proxy_filter");
+    bool looks = is_set(s->conf, "filter_engines") || is_set(s->conf, "header_checks") ||
+                 is_set(s->conf, "mime_header_checks") || is_set(s->conf, "nested_header_checks") ||
+                 is_set(s->conf, "body_checks");
+
+    conf_lint_direct(s, filter, looks, faults);
+    talloc_free(filter);
 }
 
 /* ---- relaying ---- */
@@ -372,6 +391,8 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
         lint_relay(s, faults);
         if (is_smtpd(s))
             lint_loop(s, "smtpd_proxy_filter", faults);
+        if (is_smtpd(s))
+            lint_direct(s, faults);
         if (strcmp(s->command, "filter") == 0)
             lint_loop(s, "filter_nexthop", faults);
     }

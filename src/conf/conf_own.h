@@ -103,6 +103,15 @@ bool conf_used_has(const struct conf_used *u, const char *name);
 /* Whether Postfix has a parameter of this name that conf_params() does not declare. */
 bool conf_is_postfix_name(const char *name);
 
+/* ---- conf_lint_direct.c ---- */
+
+/* Faults of an smtpd whose smtpd_proxy_filter, expanded, is `filter`. looks: some engine or table is set for
+ * it. */
+void conf_lint_direct(const struct conf_service *s, const char *filter, bool looks,
+                      struct conf_faults *faults);
+/* Whether it looks into mail itself. */
+bool conf_filter_is_direct(const char *filter);
+
 /* ---- conf_suggest.c ---- */
 
 /* The declared name nearest to `name`; NULL when none is near. */

@@ -766,7 +766,8 @@ static const struct conf_param params[] = {
     {"smtpd_proxy_endpoint_concurrency", CONF_INT, CONF_IN_FORCE, 0, "0", 0, 0,
      "Sallyport's: most messages of one endpoint of the filter at once, over all workers; 0 is no limit."},
     {"smtpd_proxy_filter", CONF_TEXT, CONF_IN_FORCE, 0, "", 0, 0,
-     "Before-queue content filters, each [inet:][host:]port or unix:path, asked before the client is answered."},
+     "Before-queue content filters, each [inet:][host:]port or unix:path, asked before the client is answered; "
+     "direct: the server runs filter_engines itself."},
     {"smtpd_proxy_good_client_age", CONF_TIME, CONF_IN_FORCE, 'd', "1d", 0, 0,
      "Sallyport's: how long a client must be known to be of good record."},
     {"smtpd_proxy_good_client_messages", CONF_INT, CONF_IN_FORCE, 0, "10", 1, 1000000,

@@ -18,7 +18,7 @@ struct smtpd_conf;
 struct error *smtpd_conf_open(const void *ctx, const struct conf *conf, struct smtpd_conf **conf_r);
 
 struct smtpd_profile {
-    const char *name; /* "before-filter", "content filter", "after-filter", "plain" */
+    const char *name; /* "before-filter", "direct", "content filter", "after-filter", "plain" */
     const struct smtpd_conf *conf;
     struct mail_hook **hooks; /* asked in this order, at every stage */
     size_t hook_count;

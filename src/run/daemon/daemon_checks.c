@@ -140,17 +140,22 @@ static const struct cleanup_inspect_ops checks_ops = {
     .finish = checks_finish,
 };
 
-static bool are_overridden(const struct conf *conf)
+static bool list_has(const struct conf *conf, const char *name, const char *wanted)
 {
-    const char *rest = conf_text(conf, "receive_override_options");
+    const char *rest = conf_text(conf, name);
     void *ctx = talloc_new(NULL);
     bool found = false;
     char *word;
 
     while (!found && (word = conf_list_next(ctx, &rest)) != NULL)
-        found = strcmp(word, "no_header_body_checks") == 0;
+        found = strcmp(word, wanted) == 0;
     talloc_free(ctx);
     return found;
+}
+
+static bool are_overridden(const struct conf *conf)
+{
+    return list_has(conf, "receive_override_options", "no_header_body_checks");
 }
 
 struct error *daemon_checks_open(const void *ctx, const struct conf *conf, struct cleanup_inspect **inspect_r)
@@ -174,4 +179,25 @@ struct error *daemon_checks_plug(const void *ctx, const struct conf *conf, struc
     if (e == NULL && inspect != NULL)
         cleanup_set_inspect(cleanup, inspect);
     return e;
+}
+
+struct error *daemon_checks_plug_beside(const void *ctx, const struct conf *conf, struct cleanup *cleanup)
+{
+    if (conf_text(conf, "filter_engines")[0] == '\0' || list_has(conf, "filter_engines", "checks"))
+        return NULL;
+    return daemon_checks_plug(ctx, conf, cleanup);
+}
+
+const struct conf *daemon_checks_of_engines(const void *ctx, const struct conf *conf)
+{
+    static const char *const tables[] = {"header_checks", "mime_header_checks", "nested_header_checks",
+                                         "body_checks"};
+    struct conf *own;
+
+    if (!are_overridden(conf))
+        return conf;
+    own = conf_derive(ctx, conf);
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+        conf_set(own, tables[i], "", "receive_override_options", 0);
+    return own;
 }

@@ -14,5 +14,11 @@ struct error *daemon_checks_open(const void *ctx, const struct conf *conf,
 /* Plugs the checks that conf names into cleanup; nothing when there are none or receive_override_options says
  * so. */
 struct error *daemon_checks_plug(const void *ctx, const struct conf *conf, struct cleanup *cleanup);
+/* The same where engines run over the message first: nothing when the engine `checks` is one of them, as it
+ * is when filter_engines is empty. */
+struct error *daemon_checks_plug_beside(const void *ctx, const struct conf *conf, struct cleanup *cleanup);
+/* The configuration for those engines: conf, or, when receive_override_options has no_header_body_checks, one
+ * of ctx without the tables. */
+const struct conf *daemon_checks_of_engines(const void *ctx, const struct conf *conf);
 
 #endif

@@ -3,12 +3,13 @@
  * configuration says: the command `filter`, smtpd with smtpd_proxy_filter, smtpd that takes XFORWARD, or a
  * plain smtpd.
  *
- *     profile          asks                     hands mail to
- *     before-filter    anvil, access, admission proxy -> smtpd_proxy_filter (whole messages: through the
- * gate; the ladder may choose a cheaper filter, or cleanup) content filter   access (mynetworks)      scan ->
- * proxy -> filter_nexthop; without one: scan -> cleanup after-filter     anvil, access            cleanup
- * (with its header and body checks) plain            anvil, access            cleanup (with its header and
- * body checks)
+ * - before-filter asks anvil, access, admission; hands mail to proxy -> smtpd_proxy_filter (whole messages:
+ *   through the gate; the ladder may choose a cheaper filter, or cleanup)
+ * - direct (smtpd_proxy_filter = direct) asks anvil, access; hands mail to scan -> cleanup
+ * - content filter asks access (mynetworks); hands mail to scan -> proxy -> filter_nexthop; without one: scan
+ *   -> cleanup
+ * - after-filter asks anvil, access; hands mail to cleanup (with its header and body checks)
+ * - plain asks anvil, access; hands mail to cleanup (with its header and body checks)
  */
 #include "daemon_own.h"
 
@@ -16,6 +17,7 @@
 #include "anvil.h"
 #include "cleanup.h"
 #include "daemon_checks.h"
+#include "daemon_copies.h"
 #include "daemon_front.h"
 #include "log.h"
 #include "mem.h"
@@ -33,6 +35,7 @@ struct parts {
     unsigned worker;
     struct queue *queue;
     struct cleanup *cleanup;
+    struct copies *copies; /* before cleanup */
     struct proxy *proxy;
     struct daemon_front *front;
     struct scan *scan;
@@ -57,6 +60,11 @@ static struct mail_sink *to_cleanup(void *arg, void *ctx)
     return cleanup_sink(ctx, ((struct parts *)arg)->cleanup);
 }
 
+static struct mail_sink *to_copies(void *arg, void *ctx)
+{
+    return copies_sink(ctx, ((struct parts *)arg)->copies);
+}
+
 static struct mail_sink *to_scan(void *arg, void *ctx)
 {
     return scan_sink(ctx, ((struct parts *)arg)->scan);
@@ -78,6 +86,16 @@ static struct mail_sink *to_elsewhere(void *arg, void *ctx, const char *nexthop)
 static struct error *open_cleanup(struct parts *p)
 {
     return cleanup_open(p, p->conf, p->queue, &p->cleanup);
+}
+
+/* Cleanup where second copies of a message may come. */
+static struct error *open_copies(struct parts *p)
+{
+    struct error *e = open_cleanup(p);
+
+    if (e == NULL)
+        p->copies = daemon_copies_open(p, p->conf, p->worker, p->queue, p->cleanup);
+    return e;
 }
 
 static bool id_is_free(void *arg, const char *id)
@@ -160,9 +178,9 @@ static const struct conf *filter_conf(struct parts *p, const struct conf_service
 static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
 {
     const char *nexthop = conf_text(p->conf, "filter_nexthop");
-    struct scan_outlets outlets = {.next = nexthop[0] ? to_proxy : to_cleanup,
+    struct scan_outlets outlets = {.next = nexthop[0] ? to_proxy : to_copies,
                                    .elsewhere = to_elsewhere,
-                                   .quarantine = to_cleanup,
+                                   .quarantine = to_copies,
                                    .arg = p};
     struct error *e = add_access(p, false);
 
@@ -171,7 +189,7 @@ static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
     out->received_has_id = true;
     out->sink = to_scan;
     if (e == NULL)
-        e = open_cleanup(p);
+        e = open_copies(p);
     if (e == NULL && nexthop[0] != '\0')
         e = error_prepend(proxy_open(p, p->conf, nexthop, false, &p->proxy), "filter_nexthop");
     return e ? e : scan_open(p, p->conf, &outlets, &p->scan);
@@ -184,13 +202,45 @@ static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, b
     out->name = is_after_filter ? "after-filter" : "plain";
     out->adds_received = true;
     out->received_has_id = true;
-    out->sink = to_cleanup;
+    out->sink = is_after_filter ? to_copies : to_cleanup;
+    out->id_is_free = id_is_free;
+    if (e == NULL)
+        e = add_access(p, false);
+    if (e == NULL)
+        e = is_after_filter ? open_copies(p) : open_cleanup(p);
+    return e ? e : daemon_checks_plug(p, p->conf, p->cleanup);
+}
+
+/* No SMTP hop and no server behind this one: the queue is here, so is the id. */
+static struct error *open_direct(struct parts *p, struct smtpd_profile *out)
+{
+    struct scan_outlets outlets = {
+        .next = to_cleanup, .elsewhere = to_elsewhere, .quarantine = to_cleanup, .arg = p};
+    struct error *e = add_anvil(p);
+
+    out->name = "direct";
+    out->adds_received = true;
+    out->received_has_id = true;
+    out->sink = to_scan;
     out->id_is_free = id_is_free;
     if (e == NULL)
         e = add_access(p, false);
     if (e == NULL)
         e = open_cleanup(p);
-    return e ? e : daemon_checks_plug(p, p->conf, p->cleanup);
+    if (e == NULL)
+        e = daemon_checks_plug_beside(p, p->conf, p->cleanup);
+    return e ? e : scan_open(p, daemon_checks_of_engines(p, p->conf), &outlets, &p->scan);
+}
+
+static struct error *open_smtpd(struct parts *p, struct smtpd_profile *out)
+{
+    const char *filter = conf_text(p->conf, "smtpd_proxy_filter");
+
+    if (strcmp(filter, CONF_FILTER_DIRECT) == 0)
+        return open_direct(p, out);
+    if (filter[0] != '\0')
+        return open_before_filter(p, out);
+    return open_queueing(p, out, conf_text(p->conf, "smtpd_authorized_xforward_hosts")[0] != '\0');
 }
 
 struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
@@ -205,12 +255,7 @@ struct error *daemon_profile_open(const void *ctx, const struct conf_service *se
     p->worker = worker;
     p->queue = queue;
     p->conf = is_filter ? filter_conf(p, service) : service->conf;
-    if (is_filter)
-        e = open_filter(p, out_r);
-    else if (conf_text(p->conf, "smtpd_proxy_filter")[0] != '\0')
-        e = open_before_filter(p, out_r);
-    else
-        e = open_queueing(p, out_r, conf_text(p->conf, "smtpd_authorized_xforward_hosts")[0] != '\0');
+    e = is_filter ? open_filter(p, out_r) : open_smtpd(p, out_r);
     out_r->hook_count = p->hook_count;
     if (e == NULL) {
         struct smtpd_conf *conf = NULL;
