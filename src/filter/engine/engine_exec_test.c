@@ -540,10 +540,10 @@ static void test_slots(void **state)
 /* All five have the same deadline: two run until then, and the turn does not come to all others. */
 static void test_no_slot(void **state)
 {
-    struct scan_case c = {.command = "/bin/sleep 100", .times = 5, .time_limit = "1s"};
+    struct scan_case c = {.command = "/bin/sleep 100", .times = 5, .time_limit = "3s"};
 
     scan(&c);
-    assert_trouble(&c, "filter command /bin/sleep: no turn among filter_exec_process_limit 2 after 1");
+    assert_trouble(&c, "filter command /bin/sleep: no turn among filter_exec_process_limit 2 after 3");
     assert_true(logged("did not end within"));
     end(&c);
 }
