@@ -13,7 +13,13 @@
 static struct {
     struct admission_shared *memory;
     int bells[ADMISSION_WORKERS];
+    unsigned bell_count;
 } the;
+
+/* Ids of workers are given out from the lowest free one, so a few for each processor are enough for each live
+ * worker to have its own; two that share one may hear each other's rings, and look by themselves a little
+ * later. */
+enum { BELLS_LEAST = 16, BELLS_A_PROCESSOR = 4 };
 
 struct admission_time admission_now(void)
 {
@@ -46,7 +52,14 @@ static void make_lock(struct admission_shared *s)
 
 static void make_bells(void)
 {
-    for (unsigned i = 0; i < ADMISSION_WORKERS; i++) {
+    long processors = sysconf(_SC_NPROCESSORS_CONF);
+
+    the.bell_count = processors > 0 ? (unsigned)processors * BELLS_A_PROCESSOR : 0;
+    if (the.bell_count < BELLS_LEAST)
+        the.bell_count = BELLS_LEAST;
+    if (the.bell_count > ADMISSION_WORKERS)
+        the.bell_count = ADMISSION_WORKERS;
+    for (unsigned i = 0; i < the.bell_count; i++) {
         the.bells[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         if (the.bells[i] < 0)
             log_fatal("admission: %s", strerror(errno));
@@ -101,14 +114,14 @@ void admission_unlock(void)
 
 int admission_bell(unsigned worker)
 {
-    return the.bells[worker];
+    return the.bells[worker % the.bell_count];
 }
 
 void admission_ring(unsigned worker)
 {
     uint64_t one = 1;
 
-    if (write(the.bells[worker], &one, sizeof(one)) < 0)
+    if (write(admission_bell(worker), &one, sizeof(one)) < 0)
         log_debug("admission: worker %u cannot be told now: %s", worker, strerror(errno));
 }
 
