@@ -24,10 +24,14 @@ void daemon_serve(const struct master_worker *w, daemon_session *session, void *
 
 /* ---- daemon_profile.c ---- */
 
-/* The profile of an smtpd or filter service, with everything it names open. worker: its id. queue: NULL for a
- * try. */
-struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
-                                  struct queue *queue, struct smtpd_profile *out_r);
+/* A service's profile, and the same with limits and lists as they read under stress; sinks are shared. */
+struct daemon_profiles {
+    struct smtpd_profile usual, stressed;
+};
+/* Those of an smtpd or filter service, with everything they name open. worker: its id. queue: NULL for a try.
+ */
+struct error *daemon_profiles_open(const void *ctx, const struct conf_service *service, unsigned worker,
+                                   struct queue *queue, struct daemon_profiles *out_r);
 
 /* ---- the mains, and for each what daemon_try() does ---- */
 

@@ -27,9 +27,10 @@
 
 enum { HOOKS = 4 };
 
-/* Everything a worker has open. */
+/* Everything a worker has open. Hooks are there twice, as the configuration reads without and with stress;
+ * what is behind them is not. */
 struct parts {
-    const struct conf *conf;
+    const struct conf *conf, *stress_conf;
     const char *service;
     unsigned worker;
     struct queue *queue;
@@ -37,7 +38,7 @@ struct parts {
     struct proxy *proxy;
     struct daemon_front *front;
     struct scan *scan;
-    struct mail_hook *hooks[HOOKS];
+    struct mail_hook *hooks[HOOKS], *stress_hooks[HOOKS];
     size_t hook_count;
 };
 
@@ -90,12 +91,26 @@ static bool id_is_free(void *arg, const char *id)
 
 static struct error *add_anvil(struct parts *p)
 {
-    return anvil_open(p, p->conf, p->service, p->worker, &p->hooks[p->hook_count++]);
+    size_t i = p->hook_count++;
+    struct error *e = anvil_open(p, p->conf, p->service, p->worker, &p->hooks[i]);
+
+    return e ? e : anvil_open(p, p->stress_conf, p->service, p->worker, &p->stress_hooks[i]);
 }
 
 static struct error *add_access(struct parts *p, bool is_proxied)
 {
-    return access_open(p, p->conf, is_proxied, &p->hooks[p->hook_count++]);
+    size_t i = p->hook_count++;
+    struct error *e = access_open(p, p->conf, is_proxied, &p->hooks[i]);
+
+    return e ? e : access_open(p, p->stress_conf, is_proxied, &p->stress_hooks[i]);
+}
+
+static void add_admission(struct parts *p, struct mail_hook *hook)
+{
+    if (hook == NULL)
+        return;
+    p->hooks[p->hook_count] = p->stress_hooks[p->hook_count] = hook;
+    p->hook_count++;
 }
 
 /* ---- the profiles ---- */
@@ -109,8 +124,8 @@ static struct error *open_front(struct parts *p, bool is_whole)
     if (e != NULL || !is_whole)
         return e;
     e = daemon_front_open(p, p->conf, p->worker, p->queue, p->proxy, &p->front);
-    if (e == NULL && daemon_front_hook(p->front) != NULL)
-        p->hooks[p->hook_count++] = daemon_front_hook(p->front);
+    if (e == NULL)
+        add_admission(p, daemon_front_hook(p->front));
     return e;
 }
 
@@ -226,25 +241,45 @@ static struct error *open_smtpd(struct parts *p, struct smtpd_profile *out)
     return open_queueing(p, out, conf_text(p->conf, "smtpd_authorized_xforward_hosts")[0] != '\0');
 }
 
-struct error *daemon_profile_open(const void *ctx, const struct conf_service *service, unsigned worker,
-                                  struct queue *queue, struct smtpd_profile *out_r)
+/* As the service's values read under stress; who set `stress` himself has them so already. */
+static const struct conf *stress_conf(struct parts *p, const struct conf_service *s)
+{
+    struct conf *conf;
+
+    if (conf_is_set(p->conf, "stress"))
+        return p->conf;
+    conf = conf_derive(p, p->conf);
+    conf_set(conf, "stress", "yes", s->file, s->line);
+    return conf;
+}
+
+static struct error *bind_values(struct parts *p, const struct conf *conf, struct smtpd_profile *out)
+{
+    struct smtpd_conf *bound = NULL;
+    struct error *e = smtpd_conf_open(p, conf, &bound);
+
+    out->conf = bound;
+    return e;
+}
+
+struct error *daemon_profiles_open(const void *ctx, const struct conf_service *service, unsigned worker,
+                                   struct queue *queue, struct daemon_profiles *out_r)
 {
     struct parts *p = mem_new(ctx, struct parts);
     bool is_filter = strcmp(service->command, "filter") == 0;
     struct error *e;
 
-    *out_r = (struct smtpd_profile){.hooks = p->hooks, .sink_arg = p, .id_arg = p};
+    out_r->usual = (struct smtpd_profile){.hooks = p->hooks, .sink_arg = p, .id_arg = p};
     p->service = service->name;
     p->worker = worker;
     p->queue = queue;
     p->conf = is_filter ? filter_conf(p, service) : service->conf;
-    e = is_filter ? open_filter(p, out_r) : open_smtpd(p, out_r);
-    out_r->hook_count = p->hook_count;
-    if (e == NULL) {
-        struct smtpd_conf *conf = NULL;
-
-        e = smtpd_conf_open(p, p->conf, &conf);
-        out_r->conf = conf;
-    }
-    return e;
+    p->stress_conf = stress_conf(p, service);
+    e = is_filter ? open_filter(p, &out_r->usual) : open_smtpd(p, &out_r->usual);
+    out_r->usual.hook_count = p->hook_count;
+    out_r->stressed = out_r->usual;
+    out_r->stressed.hooks = p->stress_hooks;
+    if (e == NULL)
+        e = bind_values(p, p->conf, &out_r->usual);
+    return e ? e : bind_values(p, p->stress_conf, &out_r->stressed);
 }

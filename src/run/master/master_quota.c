@@ -20,7 +20,10 @@ struct page {
     char service[64]; /* "": free */
     atomic_uint limit;
     atomic_uint waiting; /* workers in master_quota_wait; too high after a kill, which only costs a wake */
-    atomic_uint_fast64_t warned_ms; /* 0: never */
+    atomic_uint_fast64_t warned_ms;    /* 0: never */
+    atomic_uint_fast64_t stress_ms;    /* how long stress lasts; 0: there is none */
+    atomic_uint_fast64_t stress_until; /* clock_ms() */
+    atomic_bool is_stressed;           /* as the log has it */
     atomic_uint used[MASTER_WORKERS];
     atomic_ulong taken[MASTER_WORKERS]; /* each by its worker alone */
 };
@@ -29,7 +32,7 @@ struct pages {
     uint32_t magic, version;
     struct page at[MASTER_SERVICES];
 };
-enum { MAGIC = 0x53505351, VERSION = 1 };
+enum { MAGIC = 0x53505351, VERSION = 2 };
 
 static struct pages *pages;
 
@@ -143,15 +146,64 @@ unsigned master_quota_used_by(const struct master_quota *q, unsigned worker)
     return atomic_load(&q->page->used[worker]);
 }
 
+/* ---- stress ---- */
+
+void master_quota_set_stress(struct master_quota *q, uint64_t ms)
+{
+    atomic_store(&q->page->stress_ms, ms);
+}
+
+/* "inet smtp": without the type. */
+static const char *name_of(const struct page *p)
+{
+    const char *blank = strchr(p->service, ' ');
+
+    return blank ? blank + 1 : p->service;
+}
+
+/* The last place is taken, or wanted. */
+static void strain(struct page *p, unsigned limit)
+{
+    uint64_t ms = atomic_load(&p->stress_ms);
+
+    if (ms == 0)
+        return;
+    atomic_store(&p->stress_until, clock_ms() + ms);
+    if (!atomic_exchange(&p->is_stressed, true))
+        log_info(
+            "service \"%s\" is under stress: it has all of its %u sessions; new ones get the settings of "
+            "stress=yes until there has been room for %llu s",
+            name_of(p), limit, (unsigned long long)ms / 1000);
+}
+
+uint64_t master_quota_stressed_until(struct master_quota *q)
+{
+    struct page *p = q->page;
+    uint64_t until = atomic_load(&p->stress_until);
+
+    if (!atomic_load(&p->is_stressed))
+        return 0;
+    if (clock_ms() < until && atomic_load(&p->stress_ms) > 0)
+        return until;
+    if (atomic_exchange(&p->is_stressed, false))
+        log_info("service \"%s\" is no longer under stress", name_of(p));
+    return 0;
+}
+
+/* ---- places ---- */
+
 /* Counted first, compared after: of two that take at once each sees the other, so the sum never passes the
  * limit. */
 bool master_quota_try(struct master_quota *q, unsigned worker)
 {
-    unsigned limit = master_quota_limit(q);
+    unsigned limit = master_quota_limit(q), used;
 
     atomic_fetch_add(&q->page->used[worker], 1);
     atomic_thread_fence(memory_order_seq_cst);
-    if (limit == 0 || master_quota_used(q) <= limit) {
+    used = limit == 0 ? 0 : master_quota_used(q);
+    if (limit > 0 && used >= limit)
+        strain(q->page, limit);
+    if (used <= limit) {
         atomic_fetch_add_explicit(&q->page->taken[worker], 1, memory_order_relaxed);
         return true;
     }
@@ -211,7 +263,10 @@ static void read_page(const struct page *p, struct master_sessions *out)
 {
     struct master_quota q = {.page = (struct page *)(uintptr_t)p};
 
-    *out = (struct master_sessions){.limit = master_quota_limit(&q), .used = master_quota_used(&q)};
+    *out = (struct master_sessions){.limit = master_quota_limit(&q),
+                                    .used = master_quota_used(&q),
+                                    .is_stressed = atomic_load(&p->is_stressed) &&
+                                                   clock_ms() < atomic_load(&p->stress_until)};
     memcpy(out->service, p->service, sizeof(out->service) - 1);
     for (size_t i = 0; i < MASTER_WORKERS; i++)
         out->taken += atomic_load_explicit(&p->taken[i], memory_order_relaxed);

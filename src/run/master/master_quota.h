@@ -43,6 +43,14 @@ co_fn enum co_end master_quota_wait(struct master_quota *q, uint64_t deadline);
 /* A dead worker's places are free again. */
 void master_quota_forget(struct master_quota *q, unsigned worker);
 
+/*
+ * Stress, as Postfix has it: begins when a session takes the last place or waits for one, and ends when that
+ * was not so for `ms`; 0: never begins. Both are logged once.
+ */
+void master_quota_set_stress(struct master_quota *q, uint64_t ms);
+/* When it ends unless it is prolonged, clock_ms(); 0: there is none. */
+uint64_t master_quota_stressed_until(struct master_quota *q);
+
 /* True for one caller of all workers, at most once in MASTER_QUOTA_WARN_MS. */
 bool master_quota_may_warn(struct master_quota *q);
 
@@ -54,6 +62,7 @@ struct master_sessions {
     char service[64];
     unsigned limit; /* 0: none */
     unsigned used;
+    bool is_stressed;
     unsigned long long taken; /* places given out since master started */
 };
 struct error *master_quota_snapshot(const char *data_directory,

@@ -1,5 +1,6 @@
 /* Session places: the limit over several processes, places of the dead, waiting for a place. */
 #include "clock.h"
+#include "log.h"
 #include "master_quota.h"
 #include "mem.h"
 
@@ -9,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -159,6 +161,45 @@ static void test_warns_rarely(void **state)
     talloc_free(q);
 }
 
+static void count_line(const char *line, void *arg)
+{
+    if (strstr(line, "under stress") != NULL)
+        (*(size_t *)arg)++;
+}
+
+static void test_stress(void **state)
+{
+    struct master_quota *q = master_quota_new(NULL, "inet test");
+    size_t lines = 0;
+
+    log_capture(count_line, &lines);
+    master_quota_set_limit(q, 2);
+    assert_true(master_quota_try(q, 0));
+    assert_true(master_quota_try(q, 1));
+    assert_int_equal(master_quota_stressed_until(q), 0); /* it has none */
+    master_quota_give(q, 1);
+    master_quota_set_stress(q, 1000);
+    assert_int_equal(master_quota_stressed_until(q), 0);
+    assert_true(master_quota_try(q, 1)); /* the last place */
+    assert_in_range(master_quota_stressed_until(q), clock_ms() + 1, clock_ms() + 1000);
+    clock_skip_ms(900);
+    assert_false(master_quota_try(q, 1)); /* who waits prolongs it */
+    master_quota_give(q, 1);
+    clock_skip_ms(900);
+    assert_true(master_quota_stressed_until(q) != 0);
+    assert_int_equal(lines, 1);
+    clock_skip_ms(101);
+    assert_int_equal(master_quota_stressed_until(q), 0);
+    assert_int_equal(lines, 2);
+    assert_true(master_quota_try(q, 1));
+    assert_int_equal(lines, 3);
+    master_quota_set_stress(q, 0); /* by a reload */
+    assert_int_equal(master_quota_stressed_until(q), 0);
+    assert_int_equal(lines, 4);
+    log_capture(NULL, NULL);
+    talloc_free(q);
+}
+
 static void test_snapshot(void **state)
 {
     char dir[] = "/tmp/sp-quota-XXXXXX", *file = mem_printf(NULL, "%s/sessions", mkdtemp(dir));
@@ -181,6 +222,7 @@ static void test_snapshot(void **state)
     assert_int_equal(seen[0].limit, 5);
     assert_int_equal(seen[0].used, 1);
     assert_int_equal(seen[0].taken, 2);
+    assert_false(seen[0].is_stressed);
     assert_string_equal(seen[1].service, "");
     assert_int_equal(truncate(file, 100), 0);
     e = master_quota_snapshot(dir, seen);
@@ -203,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_wait_ends_when_a_place_is_free),
         cmocka_unit_test(test_wait_has_a_deadline),
         cmocka_unit_test(test_warns_rarely),
+        cmocka_unit_test(test_stress),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,6 +89,21 @@ static unsigned pool_size(const struct conf_service *conf, size_t pools)
     return n < 1 ? 1 : (unsigned)n;
 }
 
+/* How long stress lasts. Postfix's rule: a service that only this machine reaches has none (the after-filter
+ * server would cut off the filter), nor has one with a single place. Who set `stress` himself has decided. */
+static uint64_t stress_ms(const struct plan *p)
+{
+    const struct conf *conf = p->conf->conf;
+    bool is_inside = true;
+
+    if (p->program->kind != MASTER_POOL || p->conf->type != CONF_INET || p->conf->maxproc < 2 ||
+        conf_is_set(conf, "stress"))
+        return 0;
+    for (size_t i = 0; i < p->listener_count; i++)
+        is_inside = is_inside && master_address_is_loopback(&p->listeners[i]->address);
+    return is_inside && !conf_bool(conf, "stress_loopback") ? 0 : conf_time_ms(conf, "stress_time");
+}
+
 static void apply(struct master *m, const struct plan *p, size_t pools)
 {
     char *key = key_of(NULL, p->conf);
@@ -111,6 +126,7 @@ static void apply(struct master *m, const struct plan *p, size_t pools)
     s->generation = m->generation;
     s->backoff = (struct master_backoff){0};
     master_quota_set_limit(s->quota, (unsigned)p->conf->maxproc);
+    master_quota_set_stress(s->quota, stress_ms(p));
     talloc_free(key);
 }
 
