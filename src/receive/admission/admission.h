@@ -48,9 +48,10 @@ enum admission_class {
 const char *admission_class_name(enum admission_class class); /* "own", "auth", "good", "stranger" */
 
 /* What becomes of a message of a class for which the filter has no time: the class's present step on its
- * ladder (smtpd_proxy_*_steps). Whatever the step, a message that fits is filtered in full. */
+ * ladder (smtpd_proxy_*_steps). Whatever the step, a message that fits is filtered in full. As long as a
+ * class stands on another step than full a worker looks twice a second whether it may come down. */
 enum admission_step {
-    ADMISSION_FULL,  /* nobody is turned away but single messages: 451 */
+    ADMISSION_FULL,  /* single messages are turned away: to the next step if it serves them, else 451 */
     ADMISSION_CHEAP, /* another filter */
     ADMISSION_HOLD,  /* accepted, held, filtered after the queue */
     ADMISSION_451,
@@ -126,7 +127,7 @@ struct admission_answer {
     bool is_admitted; /* the ticket holds a place; else `step` says what to do: FULL and 451 "451 4.3.2", 421
                          the same and close, CHEAP judge it for the cheap filter, HOLD take it without filter
                        */
-    enum admission_step step;
+    enum admission_step step; /* of the class; of the message, when it is not let in */
     enum admission_class class;
     uint32_t wait_ms; /* predicted, from end of data to the slot */
 };
@@ -153,9 +154,10 @@ struct admission_class_numbers {
     uint32_t pressure;                 /* percent of what the class may have before it, clients in line too */
     uint32_t predicted_ms, waited_ms;  /* present prediction; average of what was waited */
     uint64_t admitted, preferred;      /* preferred: of them, who had been refused before and was called */
-    uint64_t refused[ADMISSION_STEPS]; /* by the step it happened on */
+    uint64_t turned[ADMISSION_STEPS];  /* not let in: by the step that said what becomes of them */
     uint64_t granted, late, left, full_up, step_changes;
     uint64_t waits[ADMISSION_BUCKETS]; /* histogram of what was waited */
+    uint64_t waits_ms;                 /* and its sum */
 };
 struct admission_pool_numbers {
     char name[ADMISSION_NAME]; /* "": unused */
@@ -163,6 +165,7 @@ struct admission_pool_numbers {
     uint32_t service_ms; /* predicted, for a message of average size */
     uint64_t outcomes[ADMISSION_OUTCOMES];
     uint64_t service[ADMISSION_BUCKETS]; /* histogram of service times */
+    uint64_t service_sum_ms;
     struct admission_class_numbers classes[ADMISSION_CLASSES];
 };
 struct admission_snapshot {

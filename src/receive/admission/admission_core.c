@@ -94,14 +94,17 @@ static bool let_in(struct admission_shared *s, unsigned pool, unsigned class, un
     return true;
 }
 
-static void turn_away(struct admission_shared *s, unsigned pool, unsigned class, struct admission_record *r,
-                      uint64_t now)
+static enum admission_step turn_away(struct admission_shared *s, unsigned pool, unsigned class,
+                                     struct admission_record *r, uint64_t now)
 {
-    struct admission_class_numbers *n = &s->pools[pool].n.classes[class];
+    struct admission_pool *p = &s->pools[pool];
+    struct admission_class_numbers *n = &p->n.classes[class];
+    enum admission_step step = admission_ladder_beside(&p->set.ladder[class], n->step);
 
-    n->refused[n->step]++;
-    if (r != NULL && n->step != ADMISSION_CHEAP && n->step != ADMISSION_HOLD)
+    n->turned[step]++;
+    if (r != NULL && step != ADMISSION_CHEAP && step != ADMISSION_HOLD)
         admission_line_join(s, r, pool, class, now);
+    return step;
 }
 
 struct admission_answer admission_core_judge(struct admission_shared *s, unsigned pool, unsigned worker,
@@ -123,9 +126,8 @@ struct admission_answer admission_core_judge(struct admission_shared *s, unsigne
     answer.wait_ms = room.wait_ms;
     answer.is_admitted = lets_in(s, pool, class, &room, r != NULL ? r->standing : ADMISSION_NO_LINE) &&
                          let_in(s, pool, class, worker, r, work, now.ms, t);
-    if (!answer.is_admitted)
-        turn_away(s, pool, class, r, now.ms);
-    answer.step = t->step = p->n.classes[class].step;
+    answer.step = t->step = answer.is_admitted ? (enum admission_step)p->n.classes[class].step
+                                               : turn_away(s, pool, class, r, now.ms);
     return answer;
 }
 
@@ -225,6 +227,7 @@ void admission_core_give(struct admission_shared *s, struct admission_ticket *t,
     p->n.outcomes[outcome]++;
     if (has_verdict) {
         admission_state_count(p->n.service, service_ms);
+        p->n.service_sum_ms += service_ms;
         admission_predict_add(&p->predict, bytes, service_ms);
         admission_limit_done(&p->limit, p->n.used >= p->limit.now && admission_order_waiting(p) > 0, now.ms);
     }
@@ -256,4 +259,21 @@ void admission_core_forget(struct admission_shared *s, unsigned worker, struct a
         s->pools[i].users[worker / 64] &= ~(1ull << (worker % 64));
     s->workers[worker].first = ADMISSION_NOBODY;
     s->workers[worker].is_pending = false;
+}
+
+bool admission_core_ease(struct admission_shared *s, uint64_t now, struct admission_news *news)
+{
+    bool is_left = false;
+    struct admission_room room;
+
+    for (unsigned pool = 0; pool < ADMISSION_POOLS; pool++)
+        for (unsigned class = 0; class < ADMISSION_CLASSES; class ++) {
+            const struct admission_class_numbers *n = &s->pools[pool].n.classes[class];
+
+            if (s->pools[pool].n.name[0] == '\0' || n->step == ADMISSION_FULL)
+                continue;
+            admission_state_look(s, pool, class, 0, now, &room, news);
+            is_left = is_left || n->step != ADMISSION_FULL;
+        }
+    return is_left;
 }

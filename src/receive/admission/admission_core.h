@@ -53,6 +53,9 @@ void admission_core_forget(struct admission_shared *s, unsigned worker, struct a
 void admission_core_grant(struct admission_shared *s, unsigned pool, uint64_t now,
                           struct admission_news *news);
 
+/* Lets classes come down from their steps that may; true: some still stand on another one than full. */
+bool admission_core_ease(struct admission_shared *s, uint64_t now, struct admission_news *news);
+
 /* Makes lists, heaps and sums anew, and ends what makes no sense. For a lock whose holder died. */
 void admission_core_repair(struct admission_shared *s);
 

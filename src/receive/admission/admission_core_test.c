@@ -92,7 +92,7 @@ static void test_strangers_leave_room_for_others(void **state)
     assert_in_range(n, 100,
                     300); /* 10 slots, 100 s less a margin, a second each, a quarter of it, and slots */
     assert_true(try(s, 1, true, 1000, &t).is_admitted);
-    assert_int_equal(s->pools[0].n.classes[ADMISSION_STRANGER].refused[ADMISSION_FULL], 1);
+    assert_int_equal(s->pools[0].n.classes[ADMISSION_STRANGER].turned[ADMISSION_FULL], 1);
     talloc_free(s);
 }
 

@@ -60,6 +60,15 @@ struct error *admission_ladder_parse(const char *text, struct admission_ladder *
     return NULL;
 }
 
+enum admission_step admission_ladder_beside(const struct admission_ladder *l, enum admission_step step)
+{
+    if (step != ADMISSION_FULL)
+        return step;
+    if (l->mark[ADMISSION_CHEAP] > 0)
+        return ADMISSION_CHEAP;
+    return l->mark[ADMISSION_HOLD] > 0 ? ADMISSION_HOLD : ADMISSION_FULL;
+}
+
 static enum admission_step highest(const struct admission_ladder *l, uint32_t pressure)
 {
     unsigned step = ADMISSION_FULL;

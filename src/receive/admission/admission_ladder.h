@@ -19,6 +19,9 @@ struct admission_ladder {
 
 /* Steps in the order of enum admission_step with rising marks; else ERROR_CONF. */
 struct error *admission_ladder_parse(const char *text, struct admission_ladder *out_r);
+/* Where a single message goes that finds no room on `step`: from full to the next step when that is another
+ * way to be filtered (cheap, hold). */
+enum admission_step admission_ladder_beside(const struct admission_ladder *l, enum admission_step step);
 /* The step to stand on now, after `step`, entered at `since`. */
 enum admission_step admission_ladder_step(const struct admission_ladder *l, enum admission_step step,
                                           uint64_t since, uint32_t pressure, uint64_t now);

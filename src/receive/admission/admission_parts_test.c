@@ -168,6 +168,29 @@ static void test_ladder_text(void **state)
     }
 }
 
+static void test_ladder_beside(void **state)
+{
+    static const struct {
+        const char *text;
+        enum admission_step on, way;
+    } cases[] = {
+        {"full", ADMISSION_FULL, ADMISSION_FULL},
+        {"full, 451 100", ADMISSION_FULL, ADMISSION_FULL},
+        {"full, 421 100", ADMISSION_FULL, ADMISSION_FULL},
+        {"full, hold 80, 451 150", ADMISSION_FULL, ADMISSION_HOLD},
+        {"full, cheap 50, hold 80", ADMISSION_FULL, ADMISSION_CHEAP},
+        {"full, cheap 50, hold 80", ADMISSION_HOLD, ADMISSION_HOLD},
+        {"full, hold 80, 421 150", ADMISSION_421, ADMISSION_421},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct admission_ladder l;
+
+        assert_null(admission_ladder_parse(cases[i].text, &l));
+        assert_int_equal(admission_ladder_beside(&l, cases[i].on), cases[i].way);
+    }
+}
+
 static void test_ladder_hysteresis(void **state)
 {
     struct admission_ladder l;
@@ -205,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_limit_never_beyond_bounds),
         cmocka_unit_test(test_limit_learns_nothing_from_leisure),
         cmocka_unit_test(test_ladder_text),
+        cmocka_unit_test(test_ladder_beside),
         cmocka_unit_test(test_ladder_hysteresis),
     };
 

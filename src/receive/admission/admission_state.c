@@ -77,6 +77,7 @@ void admission_state_run(struct admission_shared *s, uint32_t at, uint64_t now)
     uint64_t waited = now - m->since;
 
     admission_state_count(n->waits, waited);
+    n->waits_ms += waited;
     n->waited_ms = (uint32_t)((n->waited_ms * (WAITS - 1ull) + waited) / WAITS);
     n->running++;
     n->granted++;

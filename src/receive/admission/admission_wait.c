@@ -1,6 +1,7 @@
 /*
  * Waiting for a slot: a coroutine for each waiting message, and one for each worker that listens to its bell
- * as long as somebody waits. A slot that this worker's own message gave back wakes the next here directly.
+ * as long as somebody waits, or a class that it saw change stands on another step than full. A slot that this
+ * worker's own message gave back wakes the next here directly.
  */
 #include "admission_own.h"
 
@@ -25,7 +26,7 @@ struct admission_wait {
 
 static struct {
     struct admission_wait *waits;
-    bool is_listening;
+    bool is_listening, is_uneasy; /* is_uneasy: a class may have to be let down from its step */
 } the;
 
 /* ---- hearing ---- */
@@ -74,6 +75,8 @@ static void log_changes(const struct admission_news *news)
     }
 }
 
+static void start_listening(const struct admission *a);
+
 void admission_pass_on(const struct admission *a, const struct admission_news *news)
 {
     for (unsigned word = 0; word < ADMISSION_BITS; word++)
@@ -86,6 +89,10 @@ void admission_pass_on(const struct admission *a, const struct admission_news *n
                 admission_ring(worker);
         }
     log_changes(news);
+    if (news->changes > 0) {
+        the.is_uneasy = true;
+        start_listening(a);
+    }
 }
 
 /* ---- listening ---- */
@@ -98,6 +105,7 @@ static void look_after(const struct admission *a)
 
     for (unsigned i = 0; i < ADMISSION_POOLS; i++)
         admission_core_grant(s, i, clock_ms(), &news);
+    the.is_uneasy = the.is_uneasy && admission_core_ease(s, clock_ms(), &news);
     admission_unlock();
     admission_pass_on(a, &news);
     hear(a->worker);
@@ -110,7 +118,7 @@ static void listen_to_bell(void *arg)
     uint64_t rings;
 
     co_shield(true);
-    while (the.waits != NULL) {
+    while (the.waits != NULL || the.is_uneasy) {
         if (io_wait_readable(admission_bell(a->worker), clock_ms() + LOOK_MS, "news of filter slots") ==
                 IO_OK &&
             read(admission_bell(a->worker), &rings, sizeof(rings)) < 0)

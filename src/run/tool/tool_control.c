@@ -1,9 +1,10 @@
-/* sallyport run, start, stop, reload, status: life and death of master. */
+/* sallyport run, start, stop, reload, status: life and death of master, and what is not as usual. */
 #include "clock.h"
 #include "daemon.h"
 #include "master.h"
 #include "mem.h"
 #include "tool.h"
+#include "tool_numbers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -167,12 +168,31 @@ int tool_reload(struct tool *t)
     return kill(pid, SIGHUP) == 0 ? 0 : tool_fail(1, "reload: pid %d: %s", (int)pid, strerror(errno));
 }
 
+static void show_steps(const struct admission_pool_numbers *p)
+{
+    for (int i = 0; i < ADMISSION_CLASSES; i++) {
+        enum admission_class class = (enum admission_class)i;
+        enum admission_step step = (enum admission_step)p->classes[i].step;
+
+        if (p->name[0] != '\0' && step != ADMISSION_FULL)
+            printf("filter %s: clients of class %s: step %s (pressure %u%%)\n", p->name,
+                   admission_class_name(class), admission_step_name(step), p->classes[i].pressure);
+    }
+}
+
 int tool_status(struct tool *t)
 {
-    pid_t pid = running(conf_to_end(t));
+    const struct conf *conf = conf_to_end(t);
+    pid_t pid = running(conf);
+    struct numbers *n = mem_new(t->memory, struct numbers);
+    struct error *none;
 
     if (pid == 0)
         return not_running();
     printf("the mail system is running: pid %d, configuration %s\n", (int)pid, t->dir);
+    none = numbers_read(n, conf, n);
+    error_free(&none);
+    for (size_t i = 0; i < ADMISSION_POOLS; i++)
+        show_steps(&n->admission.pools[i]);
     return 0;
 }

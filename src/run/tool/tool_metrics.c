@@ -20,9 +20,9 @@ static void label(const char *name, const char *value)
 {
     printf("%s=\"", name);
     for (; *value; value++) {
-        if (*value == '\\' || *value == '"')
+        if (*value == '\\' || *value == '"' || *value == '\n')
             putchar('\\');
-        putchar(*value == '\n' ? ' ' : *value);
+        putchar(*value == '\n' ? 'n' : *value);
     }
     putchar('"');
 }
@@ -46,14 +46,45 @@ static void print_sessions(const struct numbers *n)
     for (size_t i = 0; i < MASTER_SERVICES; i++)
         if (n->sessions[i].service[0] != '\0')
             sample_session("sessions_limit", &n->sessions[i], n->sessions[i].limit);
-    head("sessions_stress", "gauge", "1: new sessions get the settings of stress=yes.");
-    for (size_t i = 0; i < MASTER_SERVICES; i++)
-        if (n->sessions[i].service[0] != '\0')
-            sample_session("sessions_stress", &n->sessions[i], n->sessions[i].is_stressed);
     head("sessions_total", "counter", "Sessions that had a place.");
     for (size_t i = 0; i < MASTER_SERVICES; i++)
         if (n->sessions[i].service[0] != '\0')
             sample_session("sessions_total", &n->sessions[i], n->sessions[i].taken);
+}
+
+/* ---- histograms ---- */
+
+struct histogram {
+    const char *name, *filter, *class; /* class: NULL when it has none */
+    const uint64_t *buckets;           /* ADMISSION_BUCKETS, by powers of two of a millisecond */
+    uint64_t sum_ms;
+};
+
+/* A sample of it up to the labels that say whose it is. */
+static void begin_histogram(const struct histogram *h, const char *part)
+{
+    printf("sallyport_%s_%s{", h->name, part);
+    label("filter", h->filter);
+    if (h->class != NULL)
+        printf(",class=\"%s\"", h->class);
+}
+
+static void print_histogram(const struct histogram *h)
+{
+    unsigned long long count = 0;
+
+    for (int i = 0; i < ADMISSION_BUCKETS; i++) {
+        count += h->buckets[i];
+        begin_histogram(h, "bucket");
+        if (i + 1 < ADMISSION_BUCKETS)
+            printf(",le=\"%.10g\"} %llu\n", (double)(1ull << i) / 1e3, count);
+        else
+            printf(",le=\"+Inf\"} %llu\n", count);
+    }
+    begin_histogram(h, "sum");
+    printf("} %.15g\n", (double)h->sum_ms / 1e3);
+    begin_histogram(h, "count");
+    printf("} %llu\n", count);
 }
 
 /* ---- classes of a filter ---- */
@@ -107,13 +138,21 @@ static double left(const struct admission_class_numbers *c)
 {
     return (double)c->left;
 }
-static double refused(const struct admission_class_numbers *c)
+static double step_changes(const struct admission_class_numbers *c)
 {
-    double sum = 0;
-
-    for (size_t i = 0; i < ADMISSION_STEPS; i++)
-        sum += (double)c->refused[i];
-    return sum;
+    return (double)c->step_changes;
+}
+static double preferred(const struct admission_class_numbers *c)
+{
+    return (double)c->preferred;
+}
+static double full_up(const struct admission_class_numbers *c)
+{
+    return (double)c->full_up;
+}
+static double pressure(const struct admission_class_numbers *c)
+{
+    return c->pressure / 100.0;
 }
 
 static const struct class_metric class_metrics[] = {
@@ -123,23 +162,63 @@ static const struct class_metric class_metrics[] = {
     {"admission_in_line", "gauge", "Refused clients that are expected back.", in_line},
     {"admission_step", "gauge", "Step of the ladder: 0 full, 1 cheap, 2 hold, 3 451, 4 421.", step},
     {"admission_predicted_wait_seconds", "gauge", "Predicted wait of the next message.", predicted},
-    {"admission_wait_seconds", "gauge", "Moving average of the wait for a slot.", waited},
+    {"admission_average_wait_seconds", "gauge", "Moving average of the wait for a slot.", waited},
+    {"admission_pressure_ratio", "gauge", "What is ahead, as a part of what the class has room for.",
+     pressure},
     {"admission_admitted_total", "counter", "Messages let in at MAIL.", admitted},
     {"admission_granted_total", "counter", "Messages that had a slot.", granted},
-    {"admission_refused_total", "counter", "Messages refused at MAIL.", refused},
+    {"admission_preferred_total", "counter", "Of these, messages of clients that had been refused before.",
+     preferred},
     {"admission_late_total", "counter", "Complete messages for which no slot came in time.", late},
     {"admission_left_total", "counter", "Messages whose client left before their turn.", left},
+    {"admission_full_up_total", "counter", "Complete messages for which the table of all had no room.",
+     full_up},
+    {"admission_step_changes_total", "counter", "Changes of the step of the ladder.", step_changes},
 };
+
+/* A sample up to its further labels or its value. */
+static void begin_class(const char *name, const struct admission_pool_numbers *p, int class)
+{
+    printf("sallyport_%s{", name);
+    label("filter", p->name);
+    printf(",class=\"%s\"", admission_class_name((enum admission_class) class));
+}
 
 static void print_class_metric(const struct numbers *n, const struct class_metric *m)
 {
     head(m->name, m->type, m->help);
     for (size_t i = 0; i < ADMISSION_POOLS; i++)
         for (int c = 0; n->admission.pools[i].name[0] != '\0' && c < ADMISSION_CLASSES; c++) {
-            printf("sallyport_%s{", m->name);
-            label("filter", n->admission.pools[i].name);
-            printf(",class=\"%s\"} %.15g\n", admission_class_name((enum admission_class)c),
-                   m->value(&n->admission.pools[i].classes[c]));
+            begin_class(m->name, &n->admission.pools[i], c);
+            printf("} %.15g\n", m->value(&n->admission.pools[i].classes[c]));
+        }
+}
+
+static void print_turned(const struct numbers *n)
+{
+    head("admission_turned_total", "counter",
+         "Messages not let in at MAIL, by the step: full, 451 and 421 refused them, cheap and hold took "
+         "them.");
+    for (size_t i = 0; i < ADMISSION_POOLS; i++)
+        for (int c = 0; n->admission.pools[i].name[0] != '\0' && c < ADMISSION_CLASSES; c++)
+            for (int s = 0; s < ADMISSION_STEPS; s++) {
+                begin_class("admission_turned_total", &n->admission.pools[i], c);
+                printf(",step=\"%s\"} %llu\n", admission_step_name((enum admission_step)s),
+                       (unsigned long long)n->admission.pools[i].classes[c].turned[s]);
+            }
+}
+
+static void print_waits(const struct numbers *n)
+{
+    head("admission_wait_seconds", "histogram", "How long complete messages waited for a slot.");
+    for (size_t i = 0; i < ADMISSION_POOLS; i++)
+        for (int c = 0; n->admission.pools[i].name[0] != '\0' && c < ADMISSION_CLASSES; c++) {
+            const struct admission_class_numbers *of = &n->admission.pools[i].classes[c];
+            const struct histogram h = {"admission_wait_seconds", n->admission.pools[i].name,
+                                        admission_class_name((enum admission_class)c), of->waits,
+                                        of->waits_ms};
+
+            print_histogram(&h);
         }
 }
 
@@ -163,22 +242,35 @@ static void print_slots(const struct numbers *n)
     }
 }
 
-static void print_histogram(const struct admission_pool_numbers *p)
+static void print_service_times(const struct numbers *n)
 {
-    unsigned long long sum = 0;
+    head("filter_seconds", "histogram", "How long the filter needs for a message.");
+    for (size_t i = 0; i < ADMISSION_POOLS; i++) {
+        const struct admission_pool_numbers *p = &n->admission.pools[i];
+        const struct histogram h = {"filter_seconds", p->name, NULL, p->service, p->service_sum_ms};
 
-    for (int i = 0; i < ADMISSION_BUCKETS; i++) {
-        sum += p->service[i];
-        printf("sallyport_filter_seconds_bucket{");
-        label("filter", p->name);
-        if (i + 1 < ADMISSION_BUCKETS)
-            printf(",le=\"%.10g\"} %llu\n", (double)(1ull << i) / 1e3, sum);
-        else
-            printf(",le=\"+Inf\"} %llu\n", sum);
+        if (p->name[0] != '\0')
+            print_histogram(&h);
     }
-    printf("sallyport_filter_seconds_count{");
-    label("filter", p->name);
-    printf("} %llu\n", sum);
+}
+
+static void print_outcomes(const struct numbers *n)
+{
+    static const char *const names[ADMISSION_OUTCOMES] = {
+        [ADMISSION_OK] = "passed",
+        [ADMISSION_REJECT] = "rejected",
+        [ADMISSION_TEMPFAIL] = "deferred",
+        [ADMISSION_LOST] = "lost",
+    };
+
+    head("filter_messages_total", "counter", "Messages that had a slot, by what the filter said.");
+    for (size_t i = 0; i < ADMISSION_POOLS; i++)
+        for (size_t k = 0; n->admission.pools[i].name[0] != '\0' && k < ADMISSION_OUTCOMES; k++) {
+            printf("sallyport_filter_messages_total{");
+            label("filter", n->admission.pools[i].name);
+            printf(",outcome=\"%s\"} %llu\n", names[k],
+                   (unsigned long long)n->admission.pools[i].outcomes[k]);
+        }
 }
 
 static void print_endpoint(const char *name, const struct proxy_endpoint *e, unsigned long long value)
@@ -240,11 +332,11 @@ int tool_metrics(struct tool *t)
     print_sessions(n);
     for (size_t i = 0; i < sizeof(class_metrics) / sizeof(class_metrics[0]); i++)
         print_class_metric(n, &class_metrics[i]);
+    print_turned(n);
+    print_waits(n);
     print_slots(n);
-    head("filter_seconds", "histogram", "How long the filter needs for a message.");
-    for (size_t i = 0; i < ADMISSION_POOLS; i++)
-        if (n->admission.pools[i].name[0] != '\0')
-            print_histogram(&n->admission.pools[i]);
+    print_outcomes(n);
+    print_service_times(n);
     print_endpoints(&n->endpoints);
     print_memory(&n->verdict);
     return 0;

@@ -15,7 +15,7 @@ struct numbers {
     struct proxy_endpoints endpoints;
 };
 
-/* Of ctx; the error when nothing runs here. */
+/* Of ctx; the error when nothing runs here, and then the others are filled all the same. */
 struct error *numbers_read(const void *ctx, const struct conf *conf, struct numbers *out_r);
 
 #endif

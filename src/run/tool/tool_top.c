@@ -45,7 +45,7 @@ static const struct master_sessions *find(const struct look *l, const char *serv
 
 static void show_sessions(const struct look *l, const struct look *last)
 {
-    printf("%-44s %9s %9s %9s %s\n", "SERVICE", "SESSIONS", "LIMIT", "NEW/S", "STRESS");
+    printf("%-44s %9s %9s %9s\n", "SERVICE", "SESSIONS", "LIMIT", "NEW/S");
     for (size_t i = 0; i < MASTER_SERVICES; i++) {
         const struct master_sessions *s = &l->n.sessions[i], *before;
         char limit[16] = "-", text[24];
@@ -55,8 +55,8 @@ static void show_sessions(const struct look *l, const struct look *last)
         before = find(last, s->service);
         if (s->limit > 0)
             snprintf(limit, sizeof(limit), "%u", s->limit);
-        printf("%-44s %9u %9s %9s %s\n", s->service, s->used, limit,
-               rate(text, s->taken, before ? before->taken : 0, l, last), s->is_stressed ? "yes" : "-");
+        printf("%-44s %9u %9s %9s\n", s->service, s->used, limit,
+               rate(text, s->taken, before ? before->taken : 0, l, last));
     }
 }
 
@@ -71,13 +71,14 @@ static uint64_t outcomes(const struct admission_pool_numbers *p)
     return sum;
 }
 
-static uint64_t refusals(const struct admission_class_numbers *c)
+static uint64_t refused(const struct admission_class_numbers *c)
 {
-    uint64_t sum = 0;
+    return c->turned[ADMISSION_FULL] + c->turned[ADMISSION_451] + c->turned[ADMISSION_421];
+}
 
-    for (size_t i = 0; i < ADMISSION_STEPS; i++)
-        sum += c->refused[i];
-    return sum;
+static uint64_t elsewhere(const struct admission_class_numbers *c)
+{
+    return c->turned[ADMISSION_CHEAP] + c->turned[ADMISSION_HOLD];
 }
 
 /* Upper end of the bucket in which `percent` of all are reached. */
@@ -96,10 +97,11 @@ static double percentile_ms(const uint64_t buckets[ADMISSION_BUCKETS], unsigned 
 
 static void show_class(const char *name, const struct admission_class_numbers *c)
 {
-    printf("  %-10s %8u %8u %8u %8u %8.1f %8.1f  %-5s %9llu %9llu %7llu %7llu\n", name, c->coming, c->waiting,
-           c->running, c->in_line, c->predicted_ms / 1e3, c->waited_ms / 1e3,
+    printf("  %-10s %8u %8u %8u %8u %8.1f %8.1f  %-5s %9llu %9llu %9llu %7llu %7llu\n", name, c->coming,
+           c->waiting, c->running, c->in_line, c->predicted_ms / 1e3, c->waited_ms / 1e3,
            admission_step_name((enum admission_step)c->step), (unsigned long long)c->granted,
-           (unsigned long long)refusals(c), (unsigned long long)c->late, (unsigned long long)c->left);
+           (unsigned long long)elsewhere(c), (unsigned long long)refused(c), (unsigned long long)c->late,
+           (unsigned long long)c->left);
 }
 
 static void show_pool(const struct look *l, const struct look *last, size_t i)
@@ -113,8 +115,9 @@ static void show_pool(const struct look *l, const struct look *last, size_t i)
            p->name, p->used, p->limit, p->most, p->service_ms / 1e3,
            rate(text, outcomes(p), last ? outcomes(&last->n.admission.pools[i]) : 0, l, last),
            percentile_ms(p->service, 95) / 1e3);
-    printf("  %-10s %8s %8s %8s %8s %8s %8s  %-5s %9s %9s %7s %7s\n", "CLASS", "SENDING", "WAITING", "FILTER",
-           "IN LINE", "EXPECT S", "WAITED S", "STEP", "FILTERED", "REFUSED", "LATE", "LEFT");
+    printf("  %-10s %8s %8s %8s %8s %8s %8s  %-5s %9s %9s %9s %7s %7s\n", "CLASS", "SENDING", "WAITING",
+           "FILTER", "IN LINE", "EXPECT S", "WAITED S", "STEP", "FILTERED", "ELSEWHERE", "REFUSED", "LATE",
+           "LEFT");
     for (int class = 0; class < ADMISSION_CLASSES; class ++)
         show_class(admission_class_name((enum admission_class) class), &p->classes[class]);
 }
