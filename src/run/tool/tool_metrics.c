@@ -46,6 +46,10 @@ static void print_sessions(const struct numbers *n)
     for (size_t i = 0; i < MASTER_SERVICES; i++)
         if (n->sessions[i].service[0] != '\0')
             sample_session("sessions_limit", &n->sessions[i], n->sessions[i].limit);
+    head("sessions_stress", "gauge", "1: new sessions get the settings of stress=yes.");
+    for (size_t i = 0; i < MASTER_SERVICES; i++)
+        if (n->sessions[i].service[0] != '\0')
+            sample_session("sessions_stress", &n->sessions[i], n->sessions[i].is_stressed);
     head("sessions_total", "counter", "Sessions that had a place.");
     for (size_t i = 0; i < MASTER_SERVICES; i++)
         if (n->sessions[i].service[0] != '\0')

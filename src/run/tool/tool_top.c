@@ -45,7 +45,7 @@ static const struct master_sessions *find(const struct look *l, const char *serv
 
 static void show_sessions(const struct look *l, const struct look *last)
 {
-    printf("%-44s %9s %9s %9s\n", "SERVICE", "SESSIONS", "LIMIT", "NEW/S");
+    printf("%-44s %9s %9s %9s %s\n", "SERVICE", "SESSIONS", "LIMIT", "NEW/S", "STRESS");
     for (size_t i = 0; i < MASTER_SERVICES; i++) {
         const struct master_sessions *s = &l->n.sessions[i], *before;
         char limit[16] = "-", text[24];
@@ -55,8 +55,8 @@ static void show_sessions(const struct look *l, const struct look *last)
         before = find(last, s->service);
         if (s->limit > 0)
             snprintf(limit, sizeof(limit), "%u", s->limit);
-        printf("%-44s %9u %9s %9s\n", s->service, s->used, limit,
-               rate(text, s->taken, before ? before->taken : 0, l, last));
+        printf("%-44s %9u %9s %9s %s\n", s->service, s->used, limit,
+               rate(text, s->taken, before ? before->taken : 0, l, last), s->is_stressed ? "yes" : "-");
     }
 }
 
