@@ -10,8 +10,7 @@
 
 /* ---- reading values without trust ---- */
 
-/* The expanded text, or "" for one that conf_validate has complained of. Owned by ctx. */
-static char *text_of(const void *ctx, const struct conf *c, const char *name)
+char *conf_lint_text(const void *ctx, const struct conf *c, const char *name)
 {
     const char *raw = conf_raw(c, name);
     char *text = NULL;
@@ -25,7 +24,7 @@ static char *text_of(const void *ctx, const struct conf *c, const char *name)
 
 static long number_of(const struct conf *c, const char *name)
 {
-    char *text = text_of(NULL, c, name);
+    char *text = conf_lint_text(NULL, c, name);
     long value = 0;
     char *fault = conf_number_parse(NULL, conf_param_find(name), name, text, &value);
 
@@ -82,7 +81,7 @@ static bool listens_inside(const struct conf_service *s)
         return true;
     if (s->host != NULL)
         return is_loopback(s->host);
-    interfaces = text_of(NULL, s->conf, "inet_interfaces");
+    interfaces = conf_lint_text(NULL, s->conf, "inet_interfaces");
     rest = interfaces;
     while (inside && (item = conf_list_next(interfaces, &rest)) != NULL)
         inside = strcasecmp(item, "loopback-only") == 0 || is_loopback(item);
@@ -95,7 +94,7 @@ static bool listens_inside(const struct conf_service *s)
 /* Whether the list lets everybody pass: it says permit, and refuses nobody before. */
 static bool permits_anybody(const struct conf *c, const char *name)
 {
-    char *list = text_of(NULL, c, name);
+    char *list = conf_lint_text(NULL, c, name);
     const char *rest = list;
     char *item;
     bool permits = false;
@@ -112,7 +111,7 @@ static bool permits_anybody(const struct conf *c, const char *name)
 
 static bool is_set(const struct conf *c, const char *name)
 {
-    char *text = text_of(NULL, c, name);
+    char *text = conf_lint_text(NULL, c, name);
     bool set = *text != '\0';
 
     talloc_free(text);
@@ -167,8 +166,7 @@ static bool is_endpoint_of(const struct conf_service *s, const char *host, const
            (strcasecmp(s->host, "localhost") == 0 && is_loopback(host));
 }
 
-/* The first of a list of endpoints that is the service itself, as "host:port"; NULL: none is. */
-static char *own_endpoint(const void *ctx, const struct conf_service *s, const char *list)
+char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const char *list)
 {
     char *item, *host = NULL, *port = NULL;
 
@@ -181,7 +179,7 @@ static char *own_endpoint(const void *ctx, const struct conf_service *s, const c
 /* Whether it passes mail on to a filter. */
 static bool is_proxied(const struct conf_service *s)
 {
-    char *filter = text_of(NULL, s->conf, "smtpd_proxy_filter");
+    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
     bool is_proxied = is_smtpd(s) && *filter != '\0' && !conf_filter_is_direct(filter);
 
     talloc_free(filter);
@@ -191,7 +189,7 @@ static bool is_proxied(const struct conf_service *s)
 static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
 {
     void *ctx = talloc_new(NULL);
-    char *own = own_endpoint(ctx, s, text_of(ctx, s->conf, parameter));
+    char *own = conf_lint_endpoint(ctx, s, conf_lint_text(ctx, s->conf, parameter));
 
     if (own != NULL)
         conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s)", s->name,
@@ -225,7 +223,7 @@ static void lint_inherited(const struct conf *main_conf, const struct conf_servi
 
 static void lint_direct(const struct conf_service *s, struct conf_faults *faults)
 {
-    char *filter = text_of(NULL, s->conf, "smtpd_proxy_filter");
+    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
     bool looks = is_set(s->conf, "filter_engines") || is_set(s->conf, "header_checks") ||
                  is_set(s->conf, "mime_header_checks") || is_set(s->conf, "nested_header_checks") ||
                  is_set(s->conf, "body_checks");
@@ -242,7 +240,7 @@ static const char *const guards[] = {
 
 static bool is_guarded(const struct conf *c, const char *name)
 {
-    char *list = text_of(NULL, c, name);
+    char *list = conf_lint_text(NULL, c, name);
     bool guarded = list_has_any(list, guards);
 
     talloc_free(list);
@@ -289,7 +287,7 @@ static void lint_size(const struct conf *c, const char *mailbox, enum conf_sever
 
 static void lint_newline(const struct conf_entry *e, const struct conf *c, struct conf_faults *faults)
 {
-    char *text = text_of(NULL, c, e->name);
+    char *text = conf_lint_text(NULL, c, e->name);
 
     if (strcasecmp(text, "no") == 0)
         conf_fault_add(
@@ -389,10 +387,11 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
         lint_set(s->conf, services, faults);
         lint_exposed(s, faults);
         lint_relay(s, faults);
-        if (is_smtpd(s))
+        if (is_smtpd(s)) {
             lint_loop(s, "smtpd_proxy_filter", faults);
-        if (is_smtpd(s))
             lint_direct(s, faults);
+            conf_lint_admission(s, services, faults);
+        }
         if (strcmp(s->command, "filter") == 0)
             lint_loop(s, "filter_nexthop", faults);
     }

@@ -103,6 +103,20 @@ bool conf_used_has(const struct conf_used *u, const char *name);
 /* Whether Postfix has a parameter of this name that conf_params() does not declare. */
 bool conf_is_postfix_name(const char *name);
 
+/* ---- conf_lint.c ---- */
+
+/* The expanded text, or "" for one that conf_validate has complained of. Owned by ctx. */
+char *conf_lint_text(const void *ctx, const struct conf *c, const char *name);
+/* The first of a list of endpoints that leads to the service, as "host:port"; NULL: none does. Owned by ctx.
+ */
+char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const char *list);
+
+/* ---- conf_lint_admission.c ---- */
+
+/* Warnings about the slots of a before-filter server's filter, and about who may wait for one. */
+void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
+                         struct conf_faults *faults);
+
 /* ---- conf_lint_direct.c ---- */
 
 /* Faults of an smtpd whose smtpd_proxy_filter, expanded, is `filter`. looks: some engine or table is set for

@@ -5,7 +5,9 @@
 
 static void test_lint(void **state)
 {
-    static const char front[] = "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n";
+#define FRONT "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n"
+#define SLOTS "smtpd_proxy_options = speed_adjust\nsmtpd_proxy_concurrency_limit = 20\n"
+    static const char front[] = FRONT;
     static const struct {
         const char *main_text, *master_text;
         enum conf_severity severity;
@@ -62,6 +64,21 @@ static void test_lint(void **state)
         {"", "127.0.0.1:1 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:2,direct\n", CONF_ERROR,
          "master.cf", 1, "\"direct\" stands alone"},
         {"", "127.0.0.1:1 inet n - n - - smtpd -o smtpd_proxy_filter=direct:25\n", 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_own_patience = 50s\n", front, 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_own_patience = 101s\n", front, CONF_WARNING, "main.cf", 4,
+         "smtpd_proxy_own_patience = 101s: is cut to smtpd_proxy_timeout (100s)"},
+        {SLOTS "smtpd_proxy_good_share = 30\nsmtpd_proxy_auth_share = 15\n", front, 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_good_share = 30\n", front, CONF_WARNING, "main.cf", 4, "add up to 105 %"},
+        {"smtpd_proxy_concurrency_limit = 20\n", front, CONF_WARNING, "main.cf", 2,
+         "has no effect without smtpd_proxy_options = speed_adjust"},
+        {"smtpd_proxy_cheap_filter = 10\n", front, CONF_WARNING, "main.cf", 2,
+         "has no effect without smtpd_proxy_concurrency_limit"},
+        {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 19 filter\n", CONF_WARNING, "main.cf", 3,
+         "smtpd_proxy_concurrency_limit = 20: the filter 127.0.0.1:10025 takes 19 at once"},
+        {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 20 filter\n", 0, NULL, 0, NULL},
+        {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 0 filter\n", 0, NULL, 0, NULL},
+        {SLOTS, FRONT "127.0.0.1:10035 inet n - n - 1 filter\n", 0, NULL, 0, NULL},
+        {SLOTS, "smtp inet n - n - - smtpd\n", 0, NULL, 0, NULL},
         {"smtpd_relay_restrictions =\n", front, CONF_ERROR, "master.cf", 1,
          "specify at least one working instance of"},
         {"smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_mynetworks, REJECT\n", front, 0,

@@ -1,0 +1,162 @@
+/*
+ * Who may have the content filter, and when: values that are each good and have no effect, or another one
+ * than it looks. Told where they are set.
+ */
+#include "conf_own.h"
+#include "mem.h"
+
+static const struct {
+    const char *patience, *share;
+} classes[] = {
+    {"smtpd_proxy_own_patience", "smtpd_proxy_own_share"},
+    {"smtpd_proxy_auth_patience", "smtpd_proxy_auth_share"},
+    {"smtpd_proxy_good_patience", "smtpd_proxy_good_share"},
+    {"smtpd_proxy_stranger_patience", "smtpd_proxy_stranger_share"},
+};
+enum { CLASSES = sizeof(classes) / sizeof(classes[0]) };
+
+/* ---- values; 0 for one that conf_validate has complained of ---- */
+
+static long number_of(const struct conf *c, const char *name)
+{
+    char *text = conf_lint_text(NULL, c, name);
+    long value = 0;
+    char *fault = conf_number_parse(text, conf_param_find(name), name, text, &value);
+
+    if (fault != NULL)
+        value = 0;
+    talloc_free(text);
+    return value;
+}
+
+static uint64_t time_of(const struct conf *c, const char *name)
+{
+    char *text = conf_lint_text(NULL, c, name);
+    uint64_t ms = 0;
+
+    if (conf_time_parse(text, conf_param_find(name), name, text, &ms) != NULL)
+        ms = 0;
+    talloc_free(text);
+    return ms;
+}
+
+static bool is_whole(const struct conf *c)
+{
+    char *options = conf_lint_text(NULL, c, "smtpd_proxy_options"), *item;
+    const char *rest = options;
+    bool found = false;
+
+    while (!found && (item = conf_list_next(options, &rest)) != NULL)
+        found = strcasecmp(item, "speed_adjust") == 0;
+    talloc_free(options);
+    return found;
+}
+
+/* ---- the rules ---- */
+
+static void lint_idle(const struct conf *c, const char *name, const char *needed, struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(c, name);
+
+    if (e != NULL && e->value[0] != '\0')
+        conf_fault_add(faults, CONF_WARNING, e->file, e->line, "%s = %s: has no effect without %s", name,
+                       e->value, needed);
+}
+
+static void lint_patience(const struct conf *c, struct conf_faults *faults)
+{
+    uint64_t most = time_of(c, "smtpd_proxy_timeout");
+
+    for (size_t i = 0; i < CLASSES; i++) {
+        const struct conf_entry *e = conf_entry_find(c, classes[i].patience);
+
+        if (e != NULL && time_of(c, classes[i].patience) > most)
+            conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                           "%s = %s: is cut to smtpd_proxy_timeout (%llus)", e->name, e->value,
+                           (unsigned long long)(most / 1000));
+    }
+}
+
+static void lint_shares(const struct conf *c, struct conf_faults *faults)
+{
+    const struct conf_entry *set = NULL;
+    long sum = 0;
+
+    for (size_t i = 0; i < CLASSES; i++) {
+        const struct conf_entry *e = conf_entry_find(c, classes[i].share);
+
+        if (e != NULL)
+            set = e;
+        sum += number_of(c, classes[i].share);
+    }
+    if (set != NULL && sum > 100)
+        conf_fault_add(faults, CONF_WARNING, set->file, set->line,
+                       "%s = %s: the shares add up to %ld %%; each class has its part of that sum", set->name,
+                       set->value, sum);
+}
+
+static size_t count_items(const char *list)
+{
+    size_t n = 0;
+    char *item;
+
+    for (; (item = conf_list_next(NULL, &list)) != NULL; n++)
+        talloc_free(item);
+    return n;
+}
+
+/* The most sessions of a filter all of whose endpoints are services of ours; 0: no limit, or not ours. */
+static long filter_maxproc(const struct conf_services *all, const char *filter)
+{
+    void *ctx = talloc_new(NULL);
+    size_t found = 0;
+    long sum = 0;
+    bool has_limit = true;
+
+    for (size_t i = 0; i < all->n; i++) {
+        if (conf_lint_endpoint(ctx, &all->at[i], filter) == NULL)
+            continue;
+        found++;
+        sum += all->at[i].maxproc;
+        has_limit = has_limit && all->at[i].maxproc > 0;
+    }
+    talloc_free(ctx);
+    return has_limit && found == count_items(filter) ? sum : 0;
+}
+
+static void lint_maxproc(const struct conf *c, const struct conf_services *all, const char *filter,
+                         long limit, struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(c, "smtpd_proxy_concurrency_limit");
+    long most = filter_maxproc(all, filter);
+
+    if (e != NULL && most > 0 && limit > most)
+        conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                       "%s = %ld: the filter %s takes %ld at once (maxproc): further ones would wait there "
+                       "with their slot",
+                       e->name, limit, filter, most);
+}
+
+void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
+                         struct conf_faults *faults)
+{
+    static const char limit_name[] = "smtpd_proxy_concurrency_limit";
+    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
+    long limit = number_of(s->conf, limit_name);
+
+    if (filter[0] == '\0' || conf_filter_is_direct(filter)) {
+        talloc_free(filter);
+        return;
+    }
+    if (limit > 0 && !is_whole(s->conf))
+        lint_idle(s->conf, limit_name, "smtpd_proxy_options = speed_adjust", faults);
+    if (limit > 0 && is_whole(s->conf)) {
+        lint_patience(s->conf, faults);
+        lint_shares(s->conf, faults);
+        lint_maxproc(s->conf, all, filter, limit, faults);
+    } else {
+        lint_idle(s->conf, "smtpd_proxy_cheap_filter", limit_name, faults);
+        lint_idle(s->conf, "smtpd_proxy_hold_filter", limit_name, faults);
+    }
+    talloc_free(filter);
+}
