@@ -1,5 +1,6 @@
 /*
- * Two clocks. clock_ms() never jumps: deadlines and durations. clock_real_us() is the time of day: logs,
+ * Two clocks. clock_ms() never jumps: deadlines and durations; clock_us() is the same clock, finer: what came
+ * before what, also between processes of this host. clock_real_us() is the time of day: logs,
  * headers, queue ids, retry times.
  */
 #ifndef BASE_CLOCK_H
@@ -9,6 +10,7 @@
 #include <time.h>
 
 uint64_t clock_ms(void);      /* milliseconds since some fixed moment */
+uint64_t clock_us(void);      /* microseconds since the same moment */
 uint64_t clock_real_us(void); /* microseconds since 1970 UTC */
 
 /* For tests: both clocks advance by this much, from now on. */

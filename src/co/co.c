@@ -46,7 +46,9 @@ static struct {
     uv_loop_t *loop;
     int epoll;
     bool is_stopping;
-    struct co_fd *closed; /* their memory goes at the end of the turn */
+    struct co_fd *closed;         /* their memory goes at the end of the turn */
+    struct co_progress *progress; /* NULL: nobody wants to know */
+    bool was_rung;                /* the next turn does not wait */
     struct co_context main;
     struct co *running;
     struct co *ready, *ready_last;
@@ -251,22 +253,61 @@ static int turn_timeout(void)
     return the.ready != NULL ? 0 : timeout;
 }
 
+static int wait_for_events(struct epoll_event events[EVENTS])
+{
+    int timeout = the.was_rung ? 0 : turn_timeout(), n;
+
+    the.was_rung = false;
+    if (the.progress == NULL)
+        return epoll_wait(the.epoll, events, EVENTS, timeout);
+    atomic_store_explicit(&the.progress->is_waiting, timeout != 0, memory_order_relaxed);
+    n = epoll_wait(the.epoll, events, EVENTS, timeout);
+    atomic_store_explicit(&the.progress->is_waiting, false, memory_order_relaxed);
+    return n;
+}
+
+/* Events that found no room come with the next turn, which tells. */
+static void tell_progress(uint64_t began_us, int n)
+{
+    if (the.progress != NULL && n >= 0 && n < EVENTS)
+        atomic_store_explicit(&the.progress->seen_us, began_us, memory_order_release);
+}
+
+/* True: libuv is due. */
+static bool pass_on(const struct epoll_event *event)
+{
+    if (event->data.ptr == NULL)
+        return true;
+    if (event->data.ptr == &the.progress)
+        the.was_rung = true;
+    else
+        co_fd_event(event->data.ptr, event->events);
+    return false;
+}
+
 static void turn(void)
 {
     struct epoll_event events[EVENTS];
     bool is_libuv_due = false;
-    int n = epoll_wait(the.epoll, events, EVENTS, turn_timeout());
+    uint64_t began_us = the.progress != NULL ? clock_us() : 0;
+    int n = wait_for_events(events);
 
-    for (int i = 0; i < n; i++) {
-        if (events[i].data.ptr == NULL)
-            is_libuv_due = true;
-        else
-            co_fd_event(events[i].data.ptr, events[i].events);
-    }
+    for (int i = 0; i < n; i++)
+        is_libuv_due |= pass_on(&events[i]);
+    tell_progress(began_us, n);
     if (is_libuv_due || timeout_of_libuv() == 0)
         uv_run(the.loop, UV_RUN_NOWAIT);
     run_ready();
     free_closed();
+}
+
+void co_tell_progress(struct co_progress *p, int bell)
+{
+    struct epoll_event rung = {.events = EPOLLIN | EPOLLET, .data.ptr = &the.progress};
+
+    if (epoll_ctl(the.epoll, EPOLL_CTL_ADD, bell, &rung) != 0)
+        log_panic("cannot watch the bell: %s", strerror(errno));
+    the.progress = p;
 }
 
 void co_run(void)

@@ -13,6 +13,7 @@
 #ifndef CO_CO_H
 #define CO_CO_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -86,6 +87,19 @@ void co_unlock(struct co_mutex *m);
  * done, in the loop's thread, with its talloc destructors (close what it holds there).
  */
 co_fn enum co_end co_work(void (*fn)(void *arg), void *arg, uint64_t deadline, const char *label);
+
+/*
+ * How far a loop is, for other processes: in memory that they share with it. What came to its descriptors
+ * before seen_us (clock_us()) their watchers were told of; what these did at once, others see who have read
+ * seen_us.
+ */
+struct co_progress {
+    atomic_uint_fast64_t seen_us;
+    atomic_bool is_waiting; /* for events: until one comes seen_us stands still */
+};
+/* From now on this loop tells in *p how far it is; once, and for good. bell: an eventfd, which several loops
+ * may have in common and nobody reads; a write to it makes loops that wait tell anew. */
+void co_tell_progress(struct co_progress *p, int bell);
 
 /* One line for each coroutine: name, label, how long it has waited, how long it may. Through log_info. */
 void co_dump(void);

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -414,6 +416,66 @@ static void test_dump_names_what_each_waits_for(void **state)
     assert_non_null(strstr(dumped, "dumper: running"));
 }
 
+/* ---- how far a loop is ---- */
+
+static struct co_progress progress;
+static int bell;
+
+static void closed(struct co_fd *w)
+{
+}
+
+static void note_left(void *arg)
+{
+    note("left.");
+}
+
+/* Another process, to which the loop is all it can see. */
+static void look_from_a_thread(void *arg)
+{
+    uint64_t since = clock_us(), deadline = in_ms(5000);
+
+    while (!progress.is_waiting && clock_ms() < deadline)
+        usleep(100);
+    note(progress.is_waiting && progress.seen_us < since ? "waits." : "?");
+    while (progress.seen_us <= since && clock_ms() < deadline) {
+        assert_int_equal(write(bell, &(uint64_t){1}, sizeof(uint64_t)), sizeof(uint64_t));
+        usleep(1000);
+    }
+    note(progress.seen_us > since ? "rung." : "?");
+}
+
+static void tell_progress(void *arg)
+{
+    static struct co_fd w;
+    void *look = talloc_new(NULL);
+    int ends[2];
+    uint64_t since;
+
+    bell = eventfd(0, EFD_NONBLOCK);
+    co_tell_progress(&progress, bell);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    co_fd_open(&w, ends[0], false);
+    w.on_left = note_left;
+    close(ends[1]);
+    since = clock_us();
+    while (progress.seen_us <= since)
+        co_yield ();
+    note("seen.");
+    co_fd_close(&w, closed);
+    close(ends[0]);
+    assert_int_equal(co_work(look_from_a_thread, look, in_ms(10000), "a look"), CO_OK);
+    talloc_free(look);
+}
+
+static void test_others_see_how_far_a_loop_is(void **state)
+{
+    co_spawn(tell_progress, NULL, "teller");
+    co_run();
+    assert_string_equal(order, "left.seen.waits.rung.");
+    close(bell);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +491,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_call_on_main_stack, start, end),
         cmocka_unit_test_setup_teardown(test_many_coroutines, start, end),
         cmocka_unit_test_setup_teardown(test_dump_names_what_each_waits_for, start, end),
+        cmocka_unit_test_setup_teardown(test_others_see_how_far_a_loop_is, start, end),
         cmocka_unit_test(test_overflow_hits_the_guard),
     };
 

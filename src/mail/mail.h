@@ -143,6 +143,7 @@ struct mail_envelope {
     enum mail_ret ret;
     const char *envid;        /* xtext decoded; NULL: not given */
     uint64_t arrived_us;      /* time of day of MAIL */
+    uint64_t began_us;        /* clock_us() of MAIL */
     struct mail_rcpt **rcpts; /* those that everyone accepted, in order */
     size_t rcpt_count;
 

@@ -21,8 +21,16 @@ static void watch(struct passage *p, void (*left)(void *arg))
 {
     const struct mail_presence *presence = p->outer->client->presence;
 
+    p->is_watching = left != NULL;
     if (presence != NULL)
         presence->watch(presence, left, p);
+}
+
+static int unwatch(struct passage *p)
+{
+    if (p->is_watching)
+        watch(p, NULL);
+    return 0;
 }
 
 /* ---- the turn ---- */
@@ -41,7 +49,10 @@ static co_fn struct admission_ticket *ticket_of(struct passage *p)
 
 static void left_waiting(void *arg)
 {
-    admission_leave(((struct passage *)arg)->ticket);
+    struct passage *p = arg;
+
+    verdict_copy_left(p->copy);
+    admission_leave(p->ticket);
 }
 
 /* A client that had closed its side before the dot was seen may still read: it gets a slot that is free, but
@@ -93,19 +104,34 @@ static co_fn bool wait_for_turn(struct passage *p, struct mail_reply *reply_r)
 
 /* ---- the gate ---- */
 
+static void left_before(void *arg)
+{
+    verdict_copy_left(((struct passage *)arg)->copy);
+}
+
 static void left_behind(void *arg)
 {
+    left_before(arg);
     admit_memory_left(arg);
 }
 
-static co_fn bool enter(struct proxy_gate *g, struct proxy_passage *outer, struct mail_reply *reply_r)
+static void begin(struct proxy_gate *g, struct proxy_passage *outer)
 {
     struct passage *p = mem_new(outer->ctx, struct passage);
 
     p->admit = admit_of(g);
     p->outer = outer;
-    p->entered_ms = clock_ms();
     outer->state = p;
+    talloc_set_destructor(p, unwatch);
+    admit_memory_begin(p);
+    watch(p, left_before);
+}
+
+static co_fn bool enter(struct proxy_gate *g, struct proxy_passage *outer, struct mail_reply *reply_r)
+{
+    struct passage *p = outer->state;
+
+    p->entered_ms = clock_ms();
     if (!admit_memory_enter(p, reply_r))
         return false;
     if (p->admit->admission != NULL && !wait_for_turn(p, reply_r))
@@ -139,4 +165,4 @@ static struct mail_receipt *receipt(struct proxy_gate *g, struct proxy_passage *
     return ((struct passage *)outer->state)->receipt;
 }
 
-const struct proxy_gate_ops admit_gate_ops = {enter, leave, receipt};
+const struct proxy_gate_ops admit_gate_ops = {begin, enter, leave, receipt};

@@ -83,24 +83,61 @@ static void log_remembered(const struct passage *p, const struct mail_reply *r)
         e->id, mail_reply_log(p->outer->ctx, r), mail_address_external(p->outer->ctx, e->sender));
 }
 
-/* True: answered. */
+void admit_memory_begin(struct passage *p)
+{
+    const struct mail_presence *presence = p->outer->client->presence;
+
+    if (p->admit->verdict == NULL)
+        return;
+    p->copy = verdict_copy_new(p, p->admit->verdict, p->outer->envelope);
+    if (presence != NULL && presence->has_left(presence))
+        verdict_copy_left(p->copy);
+}
+
+static co_fn bool may_be_known(struct passage *p)
+{
+    return verdict_may_know(p->admit->verdict, p->outer->envelope, content_size(p->outer)) &&
+           (p->has_key || make_key(p, p->outer->spool));
+}
+
+/* While it waits for a scan it is not in hand: that scan is what the next retry waits for. RUNNING: the
+ * deadline has passed. */
+static co_fn enum verdict_found find(struct passage *p, struct mail_reply *reply_r)
+{
+    struct verdict *m = p->admit->verdict;
+
+    while (verdict_copy_wait(p->copy, p->outer->deadline)) {
+        enum verdict_found found;
+
+        if (!may_be_known(p))
+            return VERDICT_FRESH;
+        found = verdict_start(m, &p->key, reply_r);
+        if (found != VERDICT_RUNNING)
+            return found;
+        TALLOC_FREE(p->copy);
+        found = verdict_wait(m, &p->key, p->outer->deadline, reply_r);
+        if (found != VERDICT_FRESH)
+            return found;
+        admit_memory_begin(p);
+    }
+    return VERDICT_RUNNING;
+}
+
 /* True: *reply_r is the answer. */
 static co_fn bool recall(struct passage *p, struct mail_reply *reply_r)
 {
-    struct verdict *m = p->admit->verdict;
-    enum verdict_found found = verdict_start(m, &p->key, reply_r);
-
-    if (found == VERDICT_RUNNING)
-        found = verdict_wait(m, &p->key, p->outer->deadline, reply_r);
-    if (found == VERDICT_FRESH)
-        return false;
-    if (found == VERDICT_RUNNING) {
+    switch (find(p, reply_r)) {
+    case VERDICT_FRESH:
+        break;
+    case VERDICT_RUNNING:
         *reply_r = mail_reply_fixed(451, "4.3.2", "Error: server is busy, try again later");
         return true;
+    case VERDICT_REMEMBERED:
+        p->receipt = remembered_new(p);
+        log_remembered(p, reply_r);
+        return true;
     }
-    p->receipt = remembered_new(p);
-    log_remembered(p, reply_r);
-    return true;
+    return false;
 }
 
 co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r)
@@ -109,8 +146,7 @@ co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r)
 
     if (p->admit->verdict == NULL)
         return true;
-    if (verdict_may_know(p->admit->verdict, p->outer->envelope, content_size(p->outer)) &&
-        make_key(p, spool) && recall(p, reply_r))
+    if (recall(p, reply_r))
         return false;
     if (!io_spool_is_in_memory(spool))
         p->reader = io_spool_clone(p, spool);
@@ -124,7 +160,8 @@ static co_fn void abandon(void *arg)
     struct passage *p = arg;
 
     if (p->has_key || make_key(p, p->reader ? p->reader : p->outer->spool)) {
-        verdict_abandon(p->admit->verdict, &p->key);
+        if (verdict_abandon(p->admit->verdict, &p->key))
+            TALLOC_FREE(p->copy);
         p->is_abandoned = true;
     }
     p->is_abandoning = false;
@@ -158,11 +195,15 @@ struct unheard {
     struct io_spool *spool;        /* content for it */
     uint64_t trace_size;
     struct mail_reply reply;
+    struct verdict_copy *copy;            /* in hand; NULL: known */
+    const struct mail_presence *presence; /* watched for it; NULL: not watched */
 };
 
-static int forget_reply(struct unheard *u)
+static int unheard_destroy(struct unheard *u)
 {
     mail_reply_deinit(&u->reply);
+    if (u->presence != NULL)
+        u->presence->watch(u->presence, NULL, NULL);
     return 0;
 }
 
@@ -177,7 +218,8 @@ static co_fn void keep(void *arg)
         u->key = verdict_key_end(&u->digest);
     }
     if (e == NULL) {
-        verdict_abandon(u->verdict, &u->key); /* from now on a copy waits for what follows */
+        if (verdict_abandon(u->verdict, &u->key)) /* from now on a copy waits for what follows */
+            TALLOC_FREE(u->copy);
         verdict_end(u->verdict, &u->key, &u->reply, false, clock_ms() + KEEP_MS);
     }
     log_report(&e);
@@ -191,8 +233,10 @@ static struct unheard *unheard_copy(struct unheard *u)
     *copy = *u;
     talloc_steal(copy, u->digest);
     talloc_steal(copy, u->spool);
+    talloc_steal(copy, u->copy);
+    copy->presence = NULL;
     u->reply = (struct mail_reply){0};
-    talloc_set_destructor(copy, forget_reply);
+    talloc_set_destructor(copy, unheard_destroy);
     return copy;
 }
 
@@ -200,8 +244,15 @@ static void settle_unheard(struct mail_receipt *r, bool was_heard)
 {
     struct unheard *u = (struct unheard *)r;
 
-    if (!was_heard)
-        co_spawn(keep, unheard_copy(u), "a verdict that nobody heard");
+    if (was_heard)
+        return;
+    verdict_copy_left(u->copy);
+    co_spawn(keep, unheard_copy(u), "a verdict that nobody heard");
+}
+
+static void left_unheard(void *arg)
+{
+    verdict_copy_left(((struct unheard *)arg)->copy);
 }
 
 static struct mail_receipt *unheard_new(struct passage *p, const struct mail_reply *reply)
@@ -217,7 +268,12 @@ static struct mail_receipt *unheard_new(struct passage *p, const struct mail_rep
         u->digest = verdict_key_begin(u, u->verdict, p->outer->envelope);
         u->spool = talloc_steal(u, p->outer->spool);
     }
-    talloc_set_destructor(u, forget_reply);
+    u->copy = talloc_steal(u, p->copy);
+    p->copy = NULL;
+    u->presence = p->outer->client->presence;
+    talloc_set_destructor(u, unheard_destroy);
+    if (u->presence != NULL)
+        u->presence->watch(u->presence, left_unheard, u);
     return &u->receipt;
 }
 

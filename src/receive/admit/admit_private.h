@@ -24,10 +24,12 @@ struct passage {
     struct proxy_passage *outer;
     struct admission_ticket *ticket; /* NULL without admission */
     uint64_t entered_ms;
-    bool came_late; /* its client had closed its side already: a free slot or none */
+    bool is_watching; /* the client's presence */
+    bool came_late;   /* its client had closed its side already: a free slot or none */
     struct mail_receipt *receipt;
 
     /* ---- admit_memory.c ---- */
+    struct verdict_copy *copy; /* in hand; NULL: the memory is off, or knows the message */
     struct verdict_key key;
     bool has_key;
     bool is_abandoned;       /* told to the memory: the client has left while the filter works */
@@ -36,6 +38,8 @@ struct passage {
     struct io_spool *reader; /* for it, where the filter's reading would be in its way; else NULL */
 };
 
+/* Content begins to come. Does not wait. */
+void admit_memory_begin(struct passage *p);
 /* Answered from memory, or by a scan that is under way without its client. False: *reply_r is the answer. */
 co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r);
 /* The client has left while the filter works: copies that come now wait. From the loop; does not wait. */

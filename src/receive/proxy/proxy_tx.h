@@ -2,6 +2,7 @@
 #ifndef PROXY_PROXY_TX_H
 #define PROXY_PROXY_TX_H
 
+#include "proxy_gate.h"
 #include "proxy_talk.h"
 
 struct proxy_tx {
@@ -9,6 +10,7 @@ struct proxy_tx {
     struct proxy_talk talk;
     /* whole messages: */
     struct io_spool *spool;
+    struct proxy_passage passage; /* through the gate, if there is one */
     bool is_spool_broken;
     unsigned content_losses; /* conversations that were lost with content already sent */
 };

@@ -38,8 +38,12 @@ static co_fn struct mail_reply whole_recipient(struct mail_sink *sink, const str
 static co_fn struct mail_reply whole_content_begin(struct mail_sink *sink)
 {
     struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct proxy_gate *gate = tx->talk.proxy->gate;
 
     tx->spool = io_spool_new(tx, &tx->talk.proxy->spool);
+    tx->passage = (struct proxy_passage){.ctx = tx, .client = tx->talk.client, .envelope = tx->talk.envelope};
+    if (gate != NULL)
+        gate->ops->begin(gate, &tx->passage);
     return mail_reply_fixed(354, "", "End data with <CR><LF>.<CR><LF>");
 }
 
@@ -175,21 +179,18 @@ static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
 static co_fn struct mail_reply pass_gate(struct proxy_tx *tx, struct proxy_gate *gate)
 {
     struct proxy_talk *t = &tx->talk;
-    struct proxy_passage passage = {.ctx = tx,
-                                    .client = t->client,
-                                    .envelope = t->envelope,
-                                    .spool = tx->spool,
-                                    .deadline = clock_ms() + t->proxy->timeout_ms};
     struct mail_reply r = {0};
 
-    if (gate->ops->enter(gate, &passage, &r)) {
-        t->deadline = passage.deadline;
+    tx->passage.spool = tx->spool;
+    tx->passage.deadline = clock_ms() + t->proxy->timeout_ms;
+    if (gate->ops->enter(gate, &tx->passage, &r)) {
+        t->deadline = tx->passage.deadline;
         r = replay_until_answered(tx);
-        gate->ops->leave(gate, &passage, &r,
+        gate->ops->leave(gate, &tx->passage, &r,
                          t->fault == PROXY_NO_FAULT && (t->is_dot_answered || r.code >= 500));
         proxy_log_verdict(tx, &r);
     }
-    tx->sink.receipt = gate->ops->receipt(gate, &passage);
+    tx->sink.receipt = gate->ops->receipt(gate, &tx->passage);
     return r;
 }
 

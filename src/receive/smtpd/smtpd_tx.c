@@ -37,6 +37,7 @@ struct smtpd_tx *smtpd_tx_new(struct smtpd_session *s)
     talloc_set_destructor(tx, destroy);
     choose_id(s, tx->envelope.id);
     tx->envelope.arrived_us = clock_real_us();
+    tx->envelope.began_us = clock_us();
     tx->decoder.bare = s->conf->bare_newline;
     return tx;
 }

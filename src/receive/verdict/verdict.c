@@ -10,6 +10,7 @@
 enum { SWEEP_MS = 60 * 1000, RECOUNT_MS = 1000 };
 
 static struct verdict_shared *shared; /* of this host */
+static struct verdict_copies *copies;
 
 /* ---- master ---- */
 
@@ -20,13 +21,16 @@ void verdict_prepare(const struct conf *conf)
     if (shared != NULL)
         return;
     shared = verdict_shared_new(directory);
+    copies = verdict_copies_new();
     verdict_check(directory);
 }
 
 void verdict_forget(unsigned worker)
 {
-    if (shared != NULL)
-        verdict_shared_forget(shared, worker);
+    if (shared == NULL)
+        return;
+    verdict_shared_forget(shared, worker);
+    verdict_copies_forget(copies, worker);
 }
 
 /* ---- open ---- */
@@ -51,7 +55,9 @@ struct verdict *verdict_open(const void *ctx, const struct conf *conf, const cha
         return m;
     verdict_prepare(conf);
     verdict_shared_forget(shared, worker);
+    verdict_copies_enter(copies, worker);
     m->shared = shared;
+    m->copies = copies;
     m->store_conf.directory = mem_strdup(m, conf_text(conf, "data_directory"));
     m->store_conf.shared = shared;
     m->store_conf.lifetime_us = conf_time_ms(conf, "smtpd_proxy_verdict_lifetime") * 1000;
@@ -131,10 +137,9 @@ enum verdict_found verdict_start(struct verdict *m, const struct verdict_key *ke
     return verdict_recall(m, key, reply_r) ? VERDICT_REMEMBERED : VERDICT_FRESH;
 }
 
-void verdict_abandon(struct verdict *m, const struct verdict_key *key)
+bool verdict_abandon(struct verdict *m, const struct verdict_key *key)
 {
-    if (m->shared != NULL)
-        verdict_shared_add(m->shared, key, m->worker, VERDICT_SCANNED);
+    return m->shared == NULL || verdict_shared_add(m->shared, key, m->worker, VERDICT_SCANNED);
 }
 
 /* Until the verdict is on disk copies wait for it as for a running scan. */

@@ -4,12 +4,14 @@
  * same message is answered from memory: it is neither scanned nor queued a second time. Once a client has
  * heard the reply the memory of it is gone: the next copy is a new message, however alike.
  *
- *     whole message received
+ *     content begins to come            verdict_copy_new()
+ *     whole message received            verdict_copy_wait()
  *       verdict_may_know()  no: scan it                             (the usual way: no key is computed)
  *         yes: verdict_key_begin .. _add .. _end, verdict_start()
  *           VERDICT_FRESH       scan it
  *           VERDICT_RUNNING     verdict_wait(), then as told
  *           VERDICT_REMEMBERED  send the reply; verdict_heard() when it was heard, nothing when it was not
+ *     client left, whenever             verdict_copy_left(), at once
  *     client left during the scan       key, if there is none yet; verdict_abandon(); let the scan go on
  *     scan ended                        verdict_end(), when there is a key or the reply was not heard
  *
@@ -27,10 +29,19 @@
  * byte and its envelope can at worst hear what became of it, and cause one duplicate), and what our hooks
  * decided.
  *
+ * A retry may come to its gate before the worker that has the first copy knows that the client is gone: the
+ * client's end came before the retry began, but that worker waits for a processor, or computes the key. So
+ * from the beginning of its content until its reply was heard, or it is known here, or it has failed, each
+ * message is in hand (verdict_copy.c), for all workers to see. A retry waits for those that have copies of
+ * its envelope until they have looked at what came before the retry's MAIL, and then until no older copy is
+ * in hand whose client has left. What is in hand with its client there is another message. Two gaps remain: a
+ * worker that hangs for a second is not waited for, and a client that does not wait for any reply (MAIL, RCPT
+ * and BDAT in one go) may be gone before we have seen its MAIL. They cost a duplicate.
+ *
  * Several clients may hear one verdict when they retry at once; the message is queued once.
  *
- * Running scans without a client are in memory shared by all workers, kept verdicts in LMDB, in
- * $data_directory/verdicts. A worker that dies takes its running scans along: the next retry is scanned. A
+ * Messages in hand, and running scans without a client, are in memory shared by all workers, kept verdicts in
+ * LMDB, in $data_directory/verdicts. A worker that dies takes its part along: the next retry is scanned. A
  * commit is one fdatasync on a thread; the loss of power may undo the last one: a duplicate at worst, or a
  * verdict that was heard already. A database that is damaged is moved aside to verdicts.bad, with a warning,
  * and a new one begun; while there is none nothing is remembered, and mail flows.
@@ -49,7 +60,8 @@
 /* Maps the shared memory and proves the database, in a child of its owner's rights; once, before the first
  * fork. Waits for that child, 20 s at most. */
 void verdict_prepare(const struct conf *conf);
-/* A worker of this id has died: its running scans are forgotten, and who waits for them is told. */
+/* A worker of this id has died: its running scans and what it had in hand are forgotten, and who waits for
+ * them is told. */
 void verdict_forget(unsigned worker);
 
 /* ---- for a worker ---- */
@@ -57,13 +69,27 @@ void verdict_forget(unsigned worker);
 struct verdict;
 
 /* The memory as one service uses it: at most one in a process, opened after the fork. filter: the text of
- * smtpd_proxy_filter, part of every key. worker: its id, below 256. Never fails: without a database it warns.
+ * smtpd_proxy_filter, part of every key. worker: its id, below 256. The loop tells others how far it is, from
+ * now on. Never fails: without a database it warns.
  * When smtpd_proxy_verdict_memory is off it is always empty, and keeps nothing. Owned by ctx, which must
  * outlive every coroutine that uses it. */
 struct verdict *verdict_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker);
 
 /* Waits until what was told so far is on disk; for a worker's orderly end. */
 co_fn void verdict_flush(struct verdict *m, uint64_t deadline);
+
+/* ---- in hand ---- */
+
+/* A message whose content begins to come: its envelope is complete. Free it when the reply was heard, when
+ * the message is known (verdict_abandon() or verdict_end() came to it, or what it waits for is a running
+ * scan), or when it ended without a verdict. Owned by ctx. NULL when smtpd_proxy_verdict_memory is off. */
+struct verdict_copy *verdict_copy_new(const void *ctx, struct verdict *m,
+                                      const struct mail_envelope *envelope);
+/* Its client was seen to leave. From the callback that tells so: retries wait for what follows. */
+void verdict_copy_left(struct verdict_copy *c);
+/* Before verdict_may_know(): until no worker can have an older copy of the envelope in hand whose client has
+ * left. Mostly does not wait. False: the deadline has passed, or the coroutine was cancelled. */
+co_fn bool verdict_copy_wait(const struct verdict_copy *c, uint64_t deadline);
 
 /* ---- the key ---- */
 
@@ -107,8 +133,9 @@ co_fn enum verdict_found verdict_wait(struct verdict *m, const struct verdict_ke
 
 /* The client left while this worker scans the message for it: copies that come now wait for the verdict.
  * Followed by verdict_end(), always; a scan that has not ended for an hour is not waited for. There is room
- * for some thousands; without room the call does nothing: a copy that comes meanwhile is scanned too. */
-void verdict_abandon(struct verdict *m, const struct verdict_key *key);
+ * for some thousands; false: without room the call does nothing, and the copy stays in hand until
+ * verdict_end(). */
+bool verdict_abandon(struct verdict *m, const struct verdict_key *key);
 /* The scan has ended. heard: forgets what is known of the message, and does not wait. Else 2xx and 5xx are
  * kept, also without verdict_abandon() before; waits until the verdict is on disk, or the deadline (the write
  * goes on without its caller). The reply stays the caller's. */

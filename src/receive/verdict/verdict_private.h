@@ -3,6 +3,7 @@
 #define VERDICT_VERDICT_PRIVATE_H
 
 #include "verdict.h"
+#include "verdict_copies.h"
 #include "verdict_shared.h"
 #include "verdict_store.h"
 
@@ -16,6 +17,8 @@ struct verdict_waiter {
 
 struct verdict {
     struct verdict_shared *shared; /* NULL: smtpd_proxy_verdict_memory is off */
+    struct verdict_copies *copies; /* NULL likewise */
+    struct verdict_copy *left;     /* of this worker, without their clients */
     char *filter;
     unsigned worker;
     EVP_MD *sha256;

@@ -1,0 +1,314 @@
+/* verdict: copies in hand: whom a retry waits for, and for how long. */
+#include "verdict_test_host.h"
+
+#include "clock.h"
+#include "co_fd.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <talloc.h>
+
+#include <cmocka.h>
+
+static struct verdict_copy *begin(struct verdict *m, const char *sender)
+{
+    struct mail_envelope e = {.sender = sender, .began_us = clock_us()};
+
+    return verdict_copy_new(NULL, m, &e);
+}
+
+/* ---- one worker ---- */
+
+static void note(void *arg)
+{
+    ++*(int *)arg;
+}
+
+/* Whether it passed without waiting: nobody else had a turn. */
+static co_fn bool passes(const struct verdict_copy *c)
+{
+    static int turns;
+
+    turns = 0;
+    co_spawn(note, &turns, "a turn");
+    return verdict_copy_wait(c, clock_ms() + 20) && turns == 0;
+}
+
+static co_fn void live(struct verdict *m, void *arg)
+{
+    struct verdict_copy *first = begin(m, "a@example.com"), *second, *third, *other;
+
+    CHECK(passes(first));
+    co_sleep(clock_ms() + 2, "the clock"); /* the loop has looked since */
+    second = begin(m, "a@example.com");
+    co_sleep(clock_ms() + 2, "the clock");
+    CHECK(passes(second)); /* the first client is there */
+    verdict_copy_left(second);
+    verdict_copy_left(second);
+    CHECK(passes(first) && passes(second)); /* one that began later, or itself, is no first copy */
+    third = begin(m, "a@example.com");
+    other = begin(m, "b@example.com");
+    co_sleep(clock_ms() + 2, "the clock");
+    CHECK(!verdict_copy_wait(third, clock_ms() + 20));
+    CHECK(passes(other));
+    verdict_copy_left(first);
+    talloc_free(first);
+    CHECK(!verdict_copy_wait(third, clock_ms() + 20));
+    talloc_free(second);
+    CHECK(passes(third));
+    talloc_free(third);
+    talloc_free(other);
+}
+
+static void one_worker(void *arg)
+{
+    work(1, live, NULL);
+}
+
+static void test_a_retry_waits_until_what_its_client_left_is_known(void **state)
+{
+    assert_int_equal(host(one_worker, NULL), 0);
+}
+
+/* Two of one client in one turn: the loop has not looked since. */
+static co_fn void in_one_turn(struct verdict *m, void *arg)
+{
+    struct verdict_copy *first = begin(m, "a@example.com"), *second = begin(m, "a@example.com");
+
+    CHECK(!passes(second));
+    CHECK(passes(second));
+    talloc_free(first);
+    talloc_free(second);
+}
+
+static void one_quick_worker(void *arg)
+{
+    work(1, in_one_turn, NULL);
+}
+
+static void test_a_worker_looks_itself_before_it_trusts_its_own_copies(void **state)
+{
+    assert_int_equal(host(one_quick_worker, NULL), 0);
+}
+
+static co_fn void is_off(struct verdict *m, void *arg)
+{
+    struct verdict_copy *c = begin(m, "a@example.com");
+
+    CHECK(c == NULL && passes(c));
+    verdict_copy_left(c);
+}
+
+static void one_off(void *arg)
+{
+    conf_set(conf, "smtpd_proxy_verdict_memory", "no", "test", 1);
+    work(1, is_off, NULL);
+}
+
+static void test_off_by_one_parameter(void **state)
+{
+    assert_int_equal(host(one_off, NULL), 0);
+}
+
+/* ---- another worker: has message 1 from a client at the end of a line ---- */
+
+static int line[2];
+
+struct held {
+    struct verdict *m;
+    struct verdict_copy *copy;
+};
+
+static void left(void *arg)
+{
+    struct held *h = arg;
+
+    verdict_copy_left(h->copy);
+    abandon(h->m, 1);
+    talloc_free(h->copy);
+    h->copy = NULL;
+}
+
+static void closed(struct co_fd *w)
+{
+}
+
+/* Until its client writes. One that only leaves finds the scan still going. */
+static co_fn void have_client(struct verdict *m, void *arg)
+{
+    static struct co_fd w;
+    struct held h = {m, begin(m, "a@example.com")};
+
+    co_fd_open(&w, line[0], false);
+    w.on_left = left;
+    w.on_left_arg = &h;
+    tell(steps.seen[1]);
+    co_fd_wait(&w, CO_READABLE, CO_NEVER, "the client");
+    while (w.peer_left)
+        co_sleep(clock_ms() + 1000, "the filter");
+    co_fd_close(&w, closed);
+    talloc_free(h.copy);
+}
+
+static void other_worker(void *arg)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it may be stopped when a check fails */
+    close(line[1]);
+    work(1, have_client, NULL);
+}
+
+static void stop(pid_t pid)
+{
+    int status;
+
+    kill(pid, SIGSTOP);
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+}
+
+/* fn is this host's worker 2; *arg the pid of worker 1. */
+static void two_workers(co_fn void (*fn)(struct verdict *m, void *arg))
+{
+    pid_t pid;
+
+    CHECK(pipe(steps.seen) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, line) == 0);
+    verdict_prepare(conf);
+    pid = spawn(other_worker, NULL);
+    close(line[0]);
+    hear(steps.seen[0]);
+    work(2, fn, &pid);
+    kill(pid, SIGKILL);
+}
+
+static co_fn uint64_t ms_of_wait(const struct verdict_copy *c)
+{
+    uint64_t since = clock_ms();
+
+    CHECK(verdict_copy_wait(c, since + 30000));
+    return clock_ms() - since;
+}
+
+static co_fn void ask_the_idle(struct verdict *m, void *arg)
+{
+    for (int i = 0; i < 20; i++) {
+        struct verdict_copy *c = begin(m, "a@example.com");
+
+        co_sleep(clock_ms() + 2, "the clock");
+        CHECK(ms_of_wait(c) < 500); /* rung */
+        CHECK(start(m, 1) == VERDICT_FRESH);
+        talloc_free(c);
+    }
+}
+
+static void idle_host(void *arg)
+{
+    two_workers(ask_the_idle);
+}
+
+static void test_a_worker_that_waits_for_events_is_rung(void **state)
+{
+    assert_int_equal(host(idle_host, NULL), 0);
+}
+
+static co_fn void wake_later(void *arg)
+{
+    co_sleep(clock_ms() + 100, "a stopped worker");
+    kill(*(pid_t *)arg, SIGCONT);
+}
+
+static co_fn void ask_the_stopped(struct verdict *m, void *arg)
+{
+    struct verdict_copy *c, *other;
+
+    stop(*(pid_t *)arg);
+    close(line[1]); /* the first client leaves, then comes again */
+    c = begin(m, "a@example.com");
+    other = begin(m, "b@example.com");
+    co_sleep(clock_ms() + 2, "the clock");
+    CHECK(!may_know(m, 1) && passes(other));
+    co_spawn(wake_later, arg, "waker");
+    CHECK(ms_of_wait(c) >= 90);
+    CHECK(may_know(m, 1) && start(m, 1) == VERDICT_RUNNING);
+    talloc_free(c);
+    talloc_free(other);
+}
+
+static void stopped_host(void *arg)
+{
+    two_workers(ask_the_stopped);
+}
+
+static void test_a_retry_waits_for_a_worker_that_does_not_know_yet(void **state)
+{
+    assert_int_equal(host(stopped_host, NULL), 0);
+}
+
+static co_fn void ask_the_hanging(struct verdict *m, void *arg)
+{
+    struct verdict_copy *c;
+    uint64_t ms;
+
+    stop(*(pid_t *)arg);
+    c = begin(m, "a@example.com");
+    co_sleep(clock_ms() + 2, "the clock");
+    ms = ms_of_wait(c);
+    CHECK(ms >= 900 && ms < 5000);
+    talloc_free(c);
+}
+
+static void hanging_host(void *arg)
+{
+    two_workers(ask_the_hanging);
+}
+
+static void test_a_worker_that_hangs_is_not_waited_for_long(void **state)
+{
+    assert_int_equal(host(hanging_host, NULL), 0);
+}
+
+static co_fn void ask_the_dead(struct verdict *m, void *arg)
+{
+    pid_t *pid = arg;
+    struct verdict_copy *c;
+
+    kill(*pid, SIGKILL);
+    end_of(*pid);
+    c = begin(m, "a@example.com");
+    co_sleep(clock_ms() + 2, "the clock");
+    CHECK(!passes(c));
+    verdict_forget(1);
+    CHECK(passes(c));
+    talloc_free(c);
+}
+
+static void dead_host(void *arg)
+{
+    two_workers(ask_the_dead);
+}
+
+static void test_what_a_dead_worker_had_is_forgotten(void **state)
+{
+    assert_int_equal(host(dead_host, NULL), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_retry_waits_until_what_its_client_left_is_known, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_worker_looks_itself_before_it_trusts_its_own_copies, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_off_by_one_parameter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_worker_that_waits_for_events_is_rung, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_retry_waits_for_a_worker_that_does_not_know_yet, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_worker_that_hangs_is_not_waited_for_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_a_dead_worker_had_is_forgotten, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
