@@ -324,6 +324,16 @@ static void lint_transport(const struct conf_entry *e, const struct conf_service
                    e->name, e->value);
 }
 
+/* Stress is for sessions; what their messages go through is there once. */
+static void lint_stress(const struct conf_entry *e, struct conf_faults *faults)
+{
+    bool is_shared = strncmp(e->name, "smtpd_proxy_", 12) == 0 || strncmp(e->name, "filter_", 7) == 0;
+
+    if (is_shared && (strstr(e->value, "$stress") != NULL || strstr(e->value, "${stress") != NULL))
+        conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                       "%s = %s: has the same value with and without stress", e->name, e->value);
+}
+
 /* A feature that is switched off is not missed. */
 static bool is_off(const char *value)
 {
@@ -340,6 +350,7 @@ static void lint_set(const struct conf *c, const struct conf_services *all, stru
             continue;
         if (strcmp(e->name, "smtpd_forbid_bare_newline") == 0)
             lint_newline(e, c, faults);
+        lint_stress(e, faults);
         if (p == NULL)
             lint_transport(e, all, faults);
         else if (p->state == CONF_KNOWN && !is_off(e->value) && strcmp(e->value, p->value) != 0)

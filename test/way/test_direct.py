@@ -35,6 +35,7 @@ LINES = {       # listener: its settings besides smtpd_proxy_filter
              "header_checks = regexp:{etc}/header"],
     "overridden": ["header_checks = regexp:{etc}/header", "body_checks = regexp:{etc}/body",
                    "receive_override_options = no_header_body_checks"],
+    "access": ["smtpd_sender_restrictions = check_sender_access texthash:{etc}/senders", "filter_engines = checks"],
     "broken": ["filter_engines = exec", "filter_exec_command = /bin/false"],
 }
 MESSAGES = messages()
@@ -47,6 +48,7 @@ class Direct:
         services = "".join(smtpd(f"127.0.0.1:{self.ports[name]}", "smtpd_proxy_filter=direct",
                                  *("{ %s }" % option for option in options)) for name, options in LINES.items())
         self.server = Sallyport(services, templates={
+            "senders": "hold@example.org HOLD odd\ndiscard@example.org DISCARD\n",
             "header": HEADER_CHECKS % self.elsewhere.port, "body": BODY_CHECKS, "program": PROGRAM})
 
     def submit(self, line, content, **more):
@@ -176,6 +178,14 @@ def test_sent_elsewhere(direct):
     raw = wait_until(lambda: b"".join(t.raw for t in direct.elsewhere.transcripts), 10, "the message elsewhere")
     assert b"MAIL FROM:<sender@example.org>" in raw and b"<elsewhere@example.org>" in raw
     assert direct.server.mailbox().find(b"<elsewhere@example.org>") == []
+
+
+def test_access_tables_decide_too(direct):
+    held = queue_id(direct.submit("access", message("access-1"), sender="hold@example.org"))
+    gone = queue_id(direct.submit("access", message("access-2"), sender="discard@example.org"))
+    assert os.path.exists(os.path.join(direct.server.queue, "hold", held))
+    assert gone not in direct.queue()
+    os.unlink(os.path.join(direct.server.queue, "hold", held))
 
 
 def test_trouble_of_an_engine_is_a_451(direct):

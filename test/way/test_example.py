@@ -1,6 +1,6 @@
 """The configuration that we ship as the example of the before-queue filter, from its very lines: ports substituted,
 nothing else. And its lines without our filter's, on Debian's Postfix with a relay as the filter: what is written there is
-good for both."""
+good for both. And the example of the direct profile, from its very files but for folders, port and owner."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 from content import compare
 from net import free_port
 from relay import Relay
-from server import COMMON_SERVICES, KINDS, ROOT
+from server import COMMON_SERVICES, KINDS, ROOT, Sallyport
 from smtp_client import Client
 
 EXAMPLE = os.path.join(ROOT, "conf", "examples", "before-queue-filter", "master.cf")
@@ -72,3 +72,34 @@ def test_example_runs(kind):
         server.close()
         if relay:
             relay.stop()
+
+
+def test_direct_example_runs():
+    if Sallyport.missing():
+        pytest.skip(Sallyport.missing())
+    port = free_port()
+    texts = {}
+    for name in ("main.cf", "master.cf"):
+        with open(os.path.join(ROOT, "conf", "examples", "direct", name), encoding="ascii") as f:
+            texts[name] = f.read()
+    services = re.sub(r"^smtp( +inet)", rf"127.0.0.1:{port}\1", texts["master.cf"], flags=re.M)
+    server = Sallyport(services, common="")
+    ours = dict(re.findall(r"^(\w+) =(.*)", server._main(), re.M))
+    for name in ("queue_directory", "data_directory", "maillog_file", "virtual_mailbox_base", "virtual_uid_maps",
+                 "virtual_gid_maps"):
+        assert f"\n{name} = " in texts["main.cf"]
+        texts["main.cf"] = re.sub(rf"^{name} =.*", f"{name} ={ours[name]}", texts["main.cf"], flags=re.M)
+    server.write("main.cf", texts["main.cf"] + "".join(
+        f"{name} ={ours[name]}\n" for name in ("mail_owner", "smtpd_peername_lookup", "virtual_minimum_uid")))
+    try:
+        said = server.run("check").stdout
+        assert re.findall(r": (\w+): ", said) == ["note"], said
+        server.start()
+        with Client(port) as client:
+            assert client.submit(b"Subject: x\r\n\r\nhello\r\n", rcpts=("user@example.com",)).code == 250, server.log()
+        with Client(port) as client:
+            reply = client.submit(b"Subject: refuse me\r\n\r\nhello\r\n", rcpts=("user@example.com",))
+        assert (reply.code, reply.text) == (550, "5.7.1 the filter was asked to refuse this message")
+        server.wait_log(r"to=<user@example\.com>, .*status=sent")
+    finally:
+        server.close()

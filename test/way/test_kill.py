@@ -1,9 +1,10 @@
 """kill -9 of random processes under load: whatever was acknowledged arrives. KILLS=100 for the long run; SEED repeats one.
 
 Clients send numbered messages through the whole chain, before-filter server, filter, after-filter server, queue,
-mailbox; master or any of its processes is killed at random instants. A killed master is started again, as an
-administrator's supervisor would. Messages that arrive twice are allowed (an answer lost on its way makes a client, or an
-agent, try again) and counted; so are those whose client never learned what became of them."""
+mailbox, or through one server with the direct profile; master or any of its processes is killed at random instants. A
+killed master is started again, as an administrator's supervisor would. Messages that arrive twice are allowed (an answer
+lost on its way makes a client, or an agent, try again) and counted; so are those whose client never learned what became
+of them."""
 
 import os
 import random
@@ -85,20 +86,31 @@ def bring_back(server):
                f"a start after a killed master: {server.log()[-1500:]}", poll=0.1)
 
 
-def test_every_acknowledged_message_arrives():
+def chain(front):
+    """The lines of the whole chain."""
+    middle, after = free_port(), free_port()
+    return smtpd(f"127.0.0.1:{front}", *front_options(middle)) + filter_line(middle, after) \
+        + smtpd(f"127.0.0.1:{after}", *AFTER)
+
+
+def direct(front):
+    """One server with an engine that keeps each message until its end."""
+    return smtpd(f"127.0.0.1:{front}", "smtpd_proxy_filter=direct", "filter_engines=checks")
+
+
+@pytest.mark.parametrize("services, kills", [(chain, KILLS), (direct, (KILLS + 1) // 2)], ids=["chain", "direct"])
+def test_every_acknowledged_message_arrives(services, kills):
     if Sallyport.missing():
         pytest.skip(Sallyport.missing())
     seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
     chance = random.Random(seed)
-    front, middle, after = free_port(), free_port(), free_port()
-    server = Sallyport(
-        smtpd(f"127.0.0.1:{front}", *front_options(middle)) + filter_line(middle, after)
-        + smtpd(f"127.0.0.1:{after}", *AFTER), "smtpd_error_sleep_time = 0\nsmtpd_proxy_timeout = 10s\n")
+    front = free_port()
+    server = Sallyport(services(front), "smtpd_error_sleep_time = 0\nsmtpd_proxy_timeout = 10s\n")
     killed, name = {}, None
     try:
         server.start()
         load = Load(front)
-        for n in range(KILLS):
+        for n in range(kills):
             before = len(load.acknowledged)
             wait_until(lambda: len(load.acknowledged) > before + 5, 60,
                        f"mail flowing again before kill {n} (seed {seed})")
@@ -131,7 +143,7 @@ def test_every_acknowledged_message_arrives():
                   f"{len(lost)} lost {lost[:10]}, {len(twice)} arrived more than once, {len(load.refused)} refused, "
                   f"{len(load.unknown)} without an answer, {len((load.unknown | load.refused) & set(counts))} of those "
                   f"two kinds arrived all the same")
-        assert len(load.acknowledged) > KILLS
+        assert len(load.acknowledged) > kills
     except AssertionError:
         print(f"seed {seed}, killed {killed}, last {name}\n{what_waits(server)}")
         raise
