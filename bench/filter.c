@@ -203,7 +203,7 @@ static bool near_command(struct slot *s)
     if (strncasecmp(text, "EHLO", 4) == 0) {
         reply(s, "250-filter.test\r\n250-PIPELINING\r\n250-SIZE 100000000\r\n250-8BITMIME\r\n250-DSN\r\n"
                  "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
-                 "250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n");
+                 "250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE RETRY\r\n");
     } else if (strncasecmp(text, "XFORWARD", 8) == 0 || strncasecmp(text, "MAIL", 4) == 0 ||
                strncasecmp(text, "RCPT", 4) == 0) {
         keep_command(s);

@@ -68,7 +68,11 @@ struct mail_reply mail_reply_trouble(void);
 /* What an upstream told with XFORWARD, for logging only; NULL member: unknown ("[UNAVAILABLE]"). */
 struct mail_forward {
     const char *name, *addr, *port, *helo, *ident, *proto, *source;
+    const char *retry; /* "1": the message `ident` was sent before and not answered for; grows each time */
 };
+enum { MAIL_RETRY_LIMIT = 9999 };
+/* 0: it was not sent before, or nobody says so. */
+unsigned mail_forward_retry(const struct mail_forward *f);
 
 /* Is the client still there? For whoever waits for something else on its behalf. */
 struct mail_presence {
@@ -147,12 +151,12 @@ struct mail_envelope {
     struct mail_rcpt **rcpts; /* those that everyone accepted, in order */
     size_t rcpt_count;
 
-    uint64_t trace_size;  /* bytes of header that we put above the content as received */
+    uint64_t trace_size; /* bytes of header that we put above the content as received */
 
     /* what hooks decided for the whole message */
     enum mail_route route;
     struct admission_ticket *ticket; /* its place before the filter; NULL: none was asked for */
-    const char *hold; /* reason, or NULL */
+    const char *hold;                /* reason, or NULL */
     bool discard;
     const char *redirect; /* the only recipient, or NULL */
     const char *filter;   /* "transport:nexthop", or NULL */
@@ -196,7 +200,7 @@ enum mail_verdict_kind {
 struct mail_verdict {
     enum mail_verdict_kind kind;
     struct mail_reply reply;
-    struct mail_action *actions; /* in order, for the whole message; memory of the view's ctx */
+    struct mail_action *actions;     /* in order, for the whole message; memory of the view's ctx */
     enum mail_route route;           /* of the whole message, with a ticket */
     struct admission_ticket *ticket; /* NULL: nothing to say about that; memory of the view's ctx */
     bool accepts_rcpt;               /* this recipient's unlisted check is not wanted (DISCARD, postmaster) */

@@ -16,6 +16,15 @@ struct mail_origin mail_client_origin(const struct mail_client *c)
                                 f->proto ? f->proto : c->proto};
 }
 
+unsigned mail_forward_retry(const struct mail_forward *f)
+{
+    uint64_t retry;
+
+    if (f == NULL || f->retry == NULL || !bytes_to_u64(bytes_of(f->retry), MAIL_RETRY_LIMIT, &retry))
+        return 0;
+    return (unsigned)retry;
+}
+
 const char *mail_stage_name(enum mail_stage stage)
 {
     static const char *const names[] = {

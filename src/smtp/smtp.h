@@ -125,6 +125,7 @@ enum smtp_xforward_name {
     SMTP_XFORWARD_IDENT,
     SMTP_XFORWARD_PROTO,
     SMTP_XFORWARD_SOURCE,
+    SMTP_XFORWARD_RETRY, /* Sallyport's */
     SMTP_XFORWARD_COUNT,
 };
 /* "NAME ADDR PROTO" of an EHLO line as bits (1 << SMTP_XFORWARD_NAME...). Unknown words are passed over. */
@@ -134,7 +135,7 @@ unsigned smtp_xforward_parse_names(struct bytes list);
 bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f,
                          struct mail_reply *why_r);
 /* Appends the command lines (each with CR LF) that tell f to a server that takes `names`; 498 bytes of
- * payload each. */
+ * payload each. What is unknown is told as such, but RETRY only when there is one. */
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names);
 
 /* ---- channel: command lines and replies over a stream ---- */

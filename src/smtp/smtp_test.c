@@ -177,6 +177,10 @@ static void test_xforward(void **state)
         {"ADDR=1.2.3", "501 5.5.4 Bad ADDR syntax: 1.2.3"},
         {"PORT=123456", "501 5.5.4 Bad PORT syntax: 123456"},
         {"SOURCE=MOON", "501 5.5.4 Bad SOURCE syntax: MOON"},
+        {"RETRY=", "501 5.5.4 Bad RETRY syntax: "},
+        {"RETRY=-1", "501 5.5.4 Bad RETRY syntax: -1"},
+        {"RETRY=10000", "501 5.5.4 Bad RETRY syntax: 10000"},
+        {"RETRY=00001", "501 5.5.4 Bad RETRY syntax: 00001"},
         {"HELO=a+0Ab", "501 5.5.4 Bad HELO syntax: a+0Ab"},
     };
 
@@ -195,6 +199,14 @@ static void test_xforward(void **state)
     buf_cut(&out, 0);
     smtp_xforward_format(&out, &f, smtp_xforward_parse_names(BYTES("name FOO Proto")));
     assert_string_equal(buf_text(&out), "XFORWARD NAME=localhost PROTO=ESMTP\r\n");
+    buf_cut(&out, 0);
+    assert_int_equal(mail_forward_retry(&f), 0);
+    assert_true(smtp_xforward_parse(ctx, BYTES("RETRY=12"), &f, &why));
+    assert_int_equal(mail_forward_retry(&f), 12);
+    smtp_xforward_format(&out, &f, smtp_xforward_parse_names(BYTES("proto retry")));
+    assert_string_equal(buf_text(&out), "XFORWARD PROTO=ESMTP RETRY=12\r\n");
+    assert_true(smtp_xforward_parse(ctx, BYTES("RETRY=[UNAVAILABLE]"), &f, &why));
+    assert_int_equal(mail_forward_retry(&f), 0);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(smtp_xforward_parse(ctx, bytes_of(bad[i].args), &f, &why));
         assert_string_equal(mail_reply_log(ctx, &why), bad[i].refused);

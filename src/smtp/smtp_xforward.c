@@ -28,6 +28,14 @@ static bool is_proto(struct bytes value)
     return value.n > 0 && value.n <= 64;
 }
 
+/* How often it may have come before. */
+static bool is_retry(struct bytes value)
+{
+    uint64_t retry;
+
+    return value.n <= 4 && bytes_to_u64(value, MAIL_RETRY_LIMIT, &retry);
+}
+
 static bool is_source(struct bytes value)
 {
     return bytes_ieq(value, BYTES("LOCAL")) || bytes_ieq(value, BYTES("REMOTE"));
@@ -45,6 +53,7 @@ static const struct attribute {
     [SMTP_XFORWARD_IDENT] = {BYTES("IDENT"), is_any, offsetof(struct mail_forward, ident)},
     [SMTP_XFORWARD_PROTO] = {BYTES("PROTO"), is_proto, offsetof(struct mail_forward, proto)},
     [SMTP_XFORWARD_SOURCE] = {BYTES("SOURCE"), is_source, offsetof(struct mail_forward, source)},
+    [SMTP_XFORWARD_RETRY] = {BYTES("RETRY"), is_retry, offsetof(struct mail_forward, retry)},
 };
 
 static const struct attribute *attribute_find(struct bytes name)
@@ -167,7 +176,7 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
     for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++) {
         const char *value = *(const char *const *)((const char *)f + attributes[i].offset);
 
-        if (!(names & (1u << i)))
+        if (!(names & (1u << i)) || (i == SMTP_XFORWARD_RETRY && value == NULL))
             continue;
         buf_cut(&one, 0);
         buf_addc(&one, ' ');

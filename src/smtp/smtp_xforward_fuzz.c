@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf out = {0};
 
     if (smtp_xforward_parse(ctx, in, &f, &why)) {
-        smtp_xforward_format(&out, &f, 0x7f);
+        smtp_xforward_format(&out, &f, 0xff);
         rest = buf_bytes(&out);
         while (rest.n > 0) {
             struct bytes line = bytes_trim(bytes_cut(&rest, '\n'));
@@ -25,6 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if ((f.helo == NULL) != (again.helo == NULL) ||
             (f.helo && strncmp(f.helo, again.helo, strlen(again.helo)) != 0))
+            abort();
+        if (mail_forward_retry(&f) != mail_forward_retry(&again))
             abort();
     }
     mail_reply_deinit(&why);

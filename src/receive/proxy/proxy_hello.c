@@ -2,10 +2,13 @@
 #include "proxy_talk.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
 
 #include <string.h>
+
+enum { RETRY_SIZE = 8 };
 
 /* ---- connecting ---- */
 
@@ -42,21 +45,6 @@ co_fn struct mail_reply proxy_greet(struct proxy_talk *t)
 
 /* ---- EHLO ---- */
 
-/* "XFORWARD NAME ... RETRY": the server knows a second copy by the id of the first. */
-static bool takes_retry(struct bytes ehlo)
-{
-    while (ehlo.n > 0) {
-        struct bytes line = bytes_cut(&ehlo, '\n'), word = bytes_word(&line, " \t=");
-
-        if (!bytes_ieq(word, BYTES("XFORWARD")))
-            continue;
-        while ((word = bytes_word(&line, " \t")).n > 0)
-            if (bytes_ieq(word, BYTES("RETRY")))
-                return true;
-    }
-    return false;
-}
-
 static void remember(struct proxy_target *target, const struct smtp_client *server)
 {
     struct proxy_memo *m = &target->memo;
@@ -66,7 +54,6 @@ static void remember(struct proxy_target *target, const struct smtp_client *serv
     m->features = server->features;
     m->xforward = server->xforward;
     m->size_limit = server->size_limit;
-    m->takes_retry = takes_retry(bytes_of(m->text));
 }
 
 static co_fn enum io_end ask_and_learn(struct proxy_talk *t)
@@ -121,33 +108,46 @@ static const char *known(const char *name)
     return strcmp(name, "unknown") == 0 ? NULL : name;
 }
 
+/* Each copy has a greater number than those before it: ours count within the upstream's. */
+static const char *retry_of(const struct proxy_talk *t, char text[RETRY_SIZE])
+{
+    enum { COPIES_LIMIT = 100 };
+    unsigned copies = t->copies < COPIES_LIMIT ? t->copies : COPIES_LIMIT - 1;
+    unsigned retry = mail_forward_retry(t->client->forward);
+
+    if (t->proxy->is_whole)
+        retry = retry * COPIES_LIMIT + copies;
+    format_print(text, RETRY_SIZE, "%u", retry < MAIL_RETRY_LIMIT ? retry : MAIL_RETRY_LIMIT);
+    return retry > 0 ? text : NULL;
+}
+
 /* What an upstream told us goes on as it was told; else our own client. The id is always ours. */
-static struct mail_forward forward_of(const struct proxy_talk *t)
+static struct mail_forward forward_of(const struct proxy_talk *t, char retry[RETRY_SIZE])
 {
     const struct mail_client *c = t->client;
     struct mail_forward f = {
-        known(c->name), c->addr, c->port, c->helo, NULL, c->proto, c->is_local ? "LOCAL" : "REMOTE"};
+        known(c->name), c->addr, c->port, c->helo, NULL, c->proto, c->is_local ? "LOCAL" : "REMOTE", NULL};
 
     if (c->forward != NULL)
         f = *c->forward;
     if (f.source == NULL)
         f.source = c->is_local ? "LOCAL" : "REMOTE";
     f.ident = t->envelope->id;
+    f.retry = retry_of(t, retry);
     return f;
 }
 
 co_fn struct mail_reply proxy_forward(struct proxy_talk *t)
 {
     struct mail_reply r = mail_reply_fixed(250, "", "");
-    struct mail_forward f = forward_of(t);
+    char retry[RETRY_SIZE];
+    struct mail_forward f = forward_of(t, retry);
     struct bytes rest;
 
     if (t->server->xforward == 0)
         return r;
     buf_cut(&t->forward, 0);
     smtp_xforward_format(&t->forward, &f, t->server->xforward);
-    if (t->copies > 0 && t->target->memo.takes_retry)
-        buf_addf(&t->forward, "XFORWARD RETRY=%u\r\n", t->copies);
     rest = buf_bytes(&t->forward);
     while (rest.n > 0 && mail_reply_is_ok(&r)) {
         mail_reply_deinit(&r);

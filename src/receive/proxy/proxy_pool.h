@@ -23,7 +23,6 @@ struct proxy_memo {
     char *text; /* NULL: none yet */
     unsigned features, xforward, changes;
     uint64_t size_limit;
-    bool takes_retry; /* XFORWARD RETRY */
 };
 
 struct proxy_name;

@@ -55,7 +55,7 @@ static struct mail_reply features_reply(struct smtpd_session *s)
     if (f & SMTP_VRFY)
         buf_adds(&text, "\nVRFY");
     if (f & SMTP_XFORWARD)
-        buf_adds(&text, "\nXFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT");
+        buf_adds(&text, "\nXFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT RETRY");
     if (f & SMTP_ENHANCEDSTATUSCODES)
         buf_adds(&text, "\nENHANCEDSTATUSCODES");
     if (f & SMTP_8BITMIME)

@@ -16,14 +16,22 @@ static int destroy(struct smtpd_tx *tx)
     return 0;
 }
 
+/* A second copy keeps out of the way of the first, which may still be there. */
+static bool may_take_id(const struct smtpd_session *s, const char *id)
+{
+    const struct smtpd_profile *p = s->profile;
+
+    return mail_id_is_valid(bytes_of(id)) &&
+           (p->id_is_free == NULL || (mail_forward_retry(s->forward) == 0 && p->id_is_free(p->id_arg, id)));
+}
+
 /* The id that an upstream server of ours gave it, as long as no message has it; else the one that was logged
  * already, or a new one. */
 static void choose_id(struct smtpd_session *s, char id[MAIL_ID_SIZE])
 {
     const char *ident = s->forward ? s->forward->ident : NULL;
 
-    if (ident != NULL && mail_id_is_valid(bytes_of(ident)) &&
-        (s->profile->id_is_free == NULL || s->profile->id_is_free(s->profile->id_arg, ident)))
+    if (ident != NULL && may_take_id(s, ident))
         format_print(id, MAIL_ID_SIZE, "%s", ident);
     else
         format_print(id, MAIL_ID_SIZE, "%s", smtpd_log_id(s));

@@ -3,6 +3,7 @@
 
 #include "admission.h"
 #include "anvil.h"
+#include "copies.h"
 #include "mem.h"
 #include "proxy.h"
 #include "verdict.h"
@@ -36,6 +37,7 @@ void daemon_prepare(const struct conf *conf)
     char *path = mem_printf(NULL, "%s/" DAEMON_ENDPOINTS, conf_text(conf, "data_directory"));
 
     anvil_prepare();
+    copies_prepare();
     proxy_prepare(path);
     admission_prepare(conf_text(conf, "data_directory"));
     verdict_prepare(conf);
@@ -45,6 +47,7 @@ void daemon_prepare(const struct conf *conf)
 void daemon_died(unsigned worker)
 {
     anvil_forget(worker);
+    copies_forget(worker);
     proxy_forget(worker);
     admission_forget(worker);
     verdict_forget(worker);

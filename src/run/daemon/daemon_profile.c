@@ -17,6 +17,7 @@
 #include "anvil.h"
 #include "cleanup.h"
 #include "daemon_checks.h"
+#include "daemon_copies.h"
 #include "daemon_front.h"
 #include "log.h"
 #include "mem.h"
@@ -35,6 +36,7 @@ struct parts {
     unsigned worker;
     struct queue *queue;
     struct cleanup *cleanup;
+    struct copies *copies; /* before cleanup */
     struct proxy *proxy;
     struct daemon_front *front;
     struct scan *scan;
@@ -59,6 +61,11 @@ static struct mail_sink *to_cleanup(void *arg, void *ctx)
     return cleanup_sink(ctx, ((struct parts *)arg)->cleanup);
 }
 
+static struct mail_sink *to_copies(void *arg, void *ctx)
+{
+    return copies_sink(ctx, ((struct parts *)arg)->copies);
+}
+
 static struct mail_sink *to_scan(void *arg, void *ctx)
 {
     return scan_sink(ctx, ((struct parts *)arg)->scan);
@@ -80,6 +87,16 @@ static struct mail_sink *to_elsewhere(void *arg, void *ctx, const char *nexthop)
 static struct error *open_cleanup(struct parts *p)
 {
     return cleanup_open(p, p->conf, p->queue, &p->cleanup);
+}
+
+/* Cleanup where second copies of a message may come. */
+static struct error *open_copies(struct parts *p)
+{
+    struct error *e = open_cleanup(p);
+
+    if (e == NULL)
+        p->copies = daemon_copies_open(p, p->conf, p->worker, p->queue, p->cleanup);
+    return e;
 }
 
 static bool id_is_free(void *arg, const char *id)
@@ -176,9 +193,9 @@ static const struct conf *filter_conf(struct parts *p, const struct conf_service
 static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
 {
     const char *nexthop = conf_text(p->conf, "filter_nexthop");
-    struct scan_outlets outlets = {.next = nexthop[0] ? to_proxy : to_cleanup,
+    struct scan_outlets outlets = {.next = nexthop[0] ? to_proxy : to_copies,
                                    .elsewhere = to_elsewhere,
-                                   .quarantine = to_cleanup,
+                                   .quarantine = to_copies,
                                    .arg = p};
     struct error *e = add_access(p, false);
 
@@ -186,8 +203,9 @@ static struct error *open_filter(struct parts *p, struct smtpd_profile *out)
     out->relays_forward = true;
     out->received_has_id = true;
     out->sink = to_scan;
+    out->id_is_free = nexthop[0] ? NULL : id_is_free; /* a server behind has to know the upstream's */
     if (e == NULL)
-        e = open_cleanup(p);
+        e = open_copies(p);
     if (e == NULL && nexthop[0] != '\0')
         e = error_prepend(proxy_open(p, p->conf, nexthop, false, &p->proxy), "filter_nexthop");
     return e ? e : scan_open(p, p->conf, &outlets, &p->scan);
@@ -200,12 +218,12 @@ static struct error *open_queueing(struct parts *p, struct smtpd_profile *out, b
     out->name = is_after_filter ? "after-filter" : "plain";
     out->adds_received = true;
     out->received_has_id = true;
-    out->sink = to_cleanup;
+    out->sink = is_after_filter ? to_copies : to_cleanup;
     out->id_is_free = id_is_free;
     if (e == NULL)
         e = add_access(p, false);
     if (e == NULL)
-        e = open_cleanup(p);
+        e = is_after_filter ? open_copies(p) : open_cleanup(p);
     return e ? e : daemon_checks_plug(p, p->conf, p->cleanup);
 }
 

@@ -1,0 +1,189 @@
+"""A filter that dies between the final dot and its answer: the message is sent again, and arrives once. The server
+after the filter knows the second copy by XFORWARD RETRY. KILLS=100 for a longer run with our own filter."""
+
+import os
+import random
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from chain import AFTER, filter_line
+from content import HEAD
+from net import free_port, wait_until
+from relay import Relay
+from server import Sallyport, smtpd
+from smtp_client import Client
+from test_kill import Load, arrivals
+
+WHOLE = "smtpd_proxy_options=speed_adjust"
+MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
+KILLS = int(os.environ.get("KILLS", "20"))
+DOT = b"\r\n.\r\n"
+
+
+@pytest.fixture(autouse=True)
+def needs_a_build():
+    if Sallyport.missing():
+        pytest.skip(Sallyport.missing())
+
+
+class Mortal(Relay):
+    """A filter whose first connections end at the final dot, as if it were killed:
+
+    answered    the next server has answered, and nobody is told
+    dot         the dot has gone on, and nothing more is known
+    before      the dot has not gone on
+    frozen      the same, but the connection with the next server stays open, in `frozen`"""
+
+    def __init__(self, target, death, deaths=1):
+        self.death, self.deaths = death, deaths
+        self.frozen = []
+        super().__init__(target)
+
+    def _carry(self, near):
+        if self.deaths == 0:
+            super()._carry(near)
+            return
+        self.deaths -= 1
+        far = socket.create_connection(("127.0.0.1", self.target))
+        threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
+        content = b""
+        while not content.endswith(DOT):
+            piece = near.recv(65536)
+            content += piece
+            far.sendall(piece[:-len(DOT)] if content.endswith(DOT) and self.death in ("before", "frozen") else piece)
+        if self.death == "answered":
+            wait_until(lambda: self.is_answered, 10, "the next server's answer")
+        if self.death == "frozen":
+            self.frozen.append(far)
+        else:
+            far.shutdown(socket.SHUT_RDWR)
+        near.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, far, near):
+        self.is_answered = False
+        try:
+            while piece := far.recv(65536):
+                self.is_answered = b"queued as" in piece
+                if not self.is_answered:
+                    near.sendall(piece)
+        except OSError:
+            pass
+
+
+class Chain:
+    """Before and after the filter; the filter is the test's, which is told where the server after it is."""
+
+    def __init__(self, make_filter, *options):
+        front, after = free_port(), free_port()
+        self.port = front
+        self.filter = make_filter(after)
+        self.server = Sallyport(
+            smtpd(f"127.0.0.1:{front}", f"smtpd_proxy_filter=127.0.0.1:{self.filter.port}", WHOLE,
+                  "smtpd_proxy_timeout=20s", *options) + smtpd(f"127.0.0.1:{after}", *AFTER), MAIN)
+
+    def __enter__(self):
+        self.server.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.close()
+        self.filter.stop()
+
+    def arrived(self):
+        return sum(HEAD % b"copy" in content for content in self.server.mailbox().all())
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+@pytest.mark.parametrize("death", ["answered", "dot", "before", "frozen"])
+def test_filter_dies_at_the_dot(death, deaths):
+    with Chain(lambda after: Mortal(after, death, deaths)) as chain:
+        with Client(chain.port) as client:
+            assert client.submit(HEAD % b"copy" + b"\r\ntext\r\n").code == 250
+        for far in chain.filter.frozen:
+            far.sendall(DOT)
+            chain.server.wait_log("not queued: a later copy of")
+        wait_until(lambda: chain.arrived() >= 1, 10, "the message")
+        chain.server.stop()     # what is queued beside it would have been delivered, or is in the queue still
+        assert chain.arrived() == 1
+        assert not [f for _, _, files in os.walk(os.path.join(chain.server.queue, "active")) for f in files]
+        assert not [f for _, _, files in os.walk(os.path.join(chain.server.queue, "incoming")) for f in files]
+        log = chain.server.log()
+        if death == "answered":
+            assert re.search(r"copy \d of (\w+), which is queued as \1$", log, re.M)
+        assert len(re.findall("removed$", log, re.M)) == 1, "one message in the queue, ever"
+
+
+class QueueFiles:
+    """Complete messages that stay in the queue, as a mailbox for arrivals()."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def mailbox(self):
+        return self
+
+    def all(self):
+        for place in ("incoming", "active", "deferred"):
+            for folder, _, files in os.walk(os.path.join(self.server.queue, place)):
+                for name in files:
+                    try:
+                        with open(os.path.join(folder, name), "rb") as f:
+                            content = f.read() if os.fstat(f.fileno()).st_mode & 0o777 == 0o700 else None
+                    except FileNotFoundError:       # on its way to the next place
+                        continue
+                    if content is None:
+                        continue
+                    start = content.index(b"Message-ID: <kill-")
+                    yield content[start:content.index(b"x\r\n", start) + 3]
+
+
+def workers(server):
+    """Those of the filter service."""
+    found = []
+    for pid in server.pids():
+        try:
+            with open(f"/proc/{pid}/comm", encoding="latin-1") as f:
+                if f.read().strip() == "sp-filter":
+                    found.append(pid)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("way", ["onward", "queues"])
+def test_our_filter_is_killed_under_load(way):
+    """Our own filter, with a server after it, or as the last one, which queues itself: its workers are killed -9."""
+    seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
+    chance = random.Random(seed)
+    front, middle, after = free_port(), free_port(), free_port()
+    nexthop = after if way == "onward" else None
+    line = filter_line(middle, after) if nexthop else smtpd(f"127.0.0.1:{middle}", "filter_nexthop=", command="filter")
+    filter = Sallyport(line, MAIN + "defer_transports = virtual\n")
+    server = Sallyport(smtpd(f"127.0.0.1:{front}", f"smtpd_proxy_filter=127.0.0.1:{middle}", WHOLE,
+                             "smtpd_proxy_retry_limit=50") + smtpd(f"127.0.0.1:{after}", *AFTER), MAIN)
+    end = server if nexthop else QueueFiles(filter)
+    try:
+        filter.start()
+        server.start()
+        load = Load(front)
+        for n in range(KILLS):
+            before = len(load.acknowledged)
+            wait_until(lambda: len(load.acknowledged) > before + 5, 60, f"mail flowing before kill {n} (seed {seed})")
+            time.sleep(chance.random() * 0.03)      # an instant of the load, not a wait for something
+            wait_until(lambda: workers(filter), 10, "a worker to kill")
+            os.kill(chance.choice(workers(filter)), signal.SIGKILL)
+        load.stop()
+        wait_until(lambda: load.acknowledged <= set(arrivals(end)), 60, "every acknowledged message", poll=0.3)
+        counts = arrivals(end)
+        copies = len(re.findall(r"copy \d+ of \w+, which is queued", server.log() + filter.log()))
+        print(f"seed {seed}: {KILLS} kills, {len(load.acknowledged)} acknowledged, {copies} copies known")
+        assert not load.refused and not load.unknown, "no client sees it"
+        assert {m: c for m, c in counts.items() if c > 1} == {}, "nothing arrives twice"
+    finally:
+        server.close()
+        filter.close()
