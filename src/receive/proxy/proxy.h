@@ -9,7 +9,9 @@
  *
  * There may be several servers. The one with the least work in hand, of all workers together, gets the next
  * message; one that does not answer is left alone for a while. A whole message whose server fails goes to
- * another one, or to the same one when it is back; a streamed one may choose only until MAIL is sent.
+ * another one, or to the same one when it is back; a streamed one may choose only until MAIL is sent. One
+ * that was lost after the final dot has the same XFORWARD IDENT again, and a RETRY that grows each time, for
+ * a server that announces it: so ours after the filter queues it once (receive/copies).
  *
  * 4xx and 5xx of the server are the client's, verbatim; any other trouble (refused, silent, rubbish) is
  * "451 4.3.0 Error: queue file write error" to the client, and a line in the log that names endpoint, phase,

@@ -7,8 +7,8 @@
  *   through the gate; the ladder may choose a cheaper filter, or cleanup)
  * - direct (smtpd_proxy_filter = direct) asks anvil, access; hands mail to scan -> cleanup
  * - content filter asks access (mynetworks); hands mail to scan -> proxy -> filter_nexthop; without one: scan
- *   -> cleanup
- * - after-filter asks anvil, access; hands mail to cleanup (with its header and body checks)
+ *   -> copies -> cleanup
+ * - after-filter asks anvil, access; hands mail to copies -> cleanup (with its header and body checks)
  * - plain asks anvil, access; hands mail to cleanup (with its header and body checks)
  */
 #include "daemon_own.h"
