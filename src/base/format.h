@@ -1,8 +1,8 @@
 /*
- * vsnprintf and snprintf for what a server writes all day: literal text with %s, %.*s, %c, %%, and %d, %u, %x, %X
- * with l, ll or z and a zero and a width (%02d). Those are done here at a fifth of the C library's cost; any
- * other conversion, width or flag makes the C library do the whole call. Result and cutting off are vsnprintf's
- * (C17 7.21.6.12).
+ * vsnprintf and snprintf for what a server writes all day: literal text with %s, %.*s, %c, %%, and %d, %u,
+ * %x, %X with l, ll or z and a zero and a width (%02d). Those are done here at a fifth of the C library's
+ * cost; any other conversion, width or flag makes the C library do the whole call. Result and cutting off are
+ * vsnprintf's (C17 7.21.6.12).
  */
 #ifndef BASE_FORMAT_H
 #define BASE_FORMAT_H
