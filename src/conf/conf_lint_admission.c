@@ -95,6 +95,29 @@ static void lint_shares(const struct conf *c, struct conf_faults *faults)
                        set->value, sum);
 }
 
+static bool has_service(const struct conf_services *all, struct bytes name)
+{
+    for (size_t i = 0; i < all->n; i++)
+        if (bytes_eq(name, bytes_of(all->at[i].name)))
+            return true;
+    return false;
+}
+
+/* Mail would be accepted for a transport that is not there. */
+static void lint_hold(const struct conf *c, const struct conf_services *all, struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(c, "smtpd_proxy_hold_filter");
+    char *text = conf_lint_text(NULL, c, "smtpd_proxy_hold_filter");
+    size_t n = strcspn(text, ":");
+
+    if (e != NULL && text[0] != '\0' && (text[n] != ':' || !has_service(all, bytes(text, n))))
+        conf_fault_add(
+            faults, CONF_ERROR, e->file, e->line,
+            "%s = %s: transport:nexthop is wanted, with a transport that is a service of master.cf", e->name,
+            e->value);
+    talloc_free(text);
+}
+
 static size_t count_items(const char *list)
 {
     size_t n = 0;
@@ -154,6 +177,7 @@ void conf_lint_admission(const struct conf_service *s, const struct conf_service
         lint_patience(s->conf, faults);
         lint_shares(s->conf, faults);
         lint_maxproc(s->conf, all, filter, limit, faults);
+        lint_hold(s->conf, all, faults);
     } else {
         lint_idle(s->conf, "smtpd_proxy_cheap_filter", limit_name, faults);
         lint_idle(s->conf, "smtpd_proxy_hold_filter", limit_name, faults);

@@ -79,6 +79,12 @@ static void test_lint(void **state)
         {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 0 filter\n", 0, NULL, 0, NULL},
         {SLOTS, FRONT "127.0.0.1:10035 inet n - n - 1 filter\n", 0, NULL, 0, NULL},
         {SLOTS, "smtp inet n - n - - smtpd\n", 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_hold_filter = scan:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n", 0, NULL,
+         0, NULL},
+        {SLOTS "smtpd_proxy_hold_filter = sca:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n",
+         CONF_ERROR, "main.cf", 4, "with a transport that is a service of master.cf"},
+        {SLOTS "smtpd_proxy_hold_filter = scan\n", FRONT "scan unix - - n - - smtp\n", CONF_ERROR, "main.cf",
+         4, "transport:nexthop is wanted"},
         {"smtpd_proxy_timeout = ${stress?{10}:{100}}s\n", front, CONF_WARNING, "main.cf", 2,
          "has the same value with and without stress"},
         {"smtpd_timeout = ${stress?{10}:{100}}s\n", front, 0, NULL, 0, NULL},
@@ -239,11 +245,14 @@ static const char *source_folder(const void *ctx, const char *below)
 /* What we ship has neither an error nor a warning. */
 static void test_shipped(void **state)
 {
-    static const char *const folders[] = {"conf", "conf/examples/before-queue-filter"};
+    static const struct {
+        const char *folder;
+        long sessions, slots; /* of the server before the filter */
+    } cases[] = {{"conf", 1000, 20}, {"conf/examples/before-queue-filter", 20, 0}};
 
-    for (size_t i = 0; i < COUNT(folders); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         struct world w = {.faults.ctx = talloc_new(NULL)};
-        const char *dir = source_folder(w.faults.ctx, folders[i]);
+        const char *dir = source_folder(w.faults.ctx, cases[i].folder);
 
         w.conf = conf_read(w.faults.ctx, dir, &w.faults);
         conf_validate(w.conf, &w.faults);
@@ -254,7 +263,8 @@ static void test_shipped(void **state)
         assert_int_equal(w.services.n, 12);
         assert_string_equal(conf_text(w.conf, "config_directory"), dir);
         assert_string_equal(w.services.at[0].command, "smtpd");
-        assert_int_equal(w.services.at[0].maxproc, 20);
+        assert_int_equal(w.services.at[0].maxproc, cases[i].sessions);
+        assert_int_equal(conf_int(w.services.at[0].conf, "smtpd_proxy_concurrency_limit"), cases[i].slots);
         assert_string_equal(conf_text(w.services.at[0].conf, "smtpd_proxy_filter"), "127.0.0.1:10025");
         assert_int_equal(conf_int(w.services.at[0].conf, "smtpd_client_connection_count_limit"), 10);
         assert_string_equal(conf_text(w.services.at[1].conf, "filter_nexthop"), "127.0.0.1:10026");
