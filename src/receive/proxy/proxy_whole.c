@@ -7,9 +7,9 @@
  *
  * Lost after the dot, the message may have gone on to the after-filter server. It is sent again all the same
  * (smtpd_proxy_retry_after_dot), with the id of the first (XFORWARD IDENT) and, to a server that announces
- * it, the word that it is a copy (XFORWARD RETRY): an after-filter server of ours queues it once. With another
- * one it may arrive twice, as it would when the client is told 451 and sends it again. A message that ends
- * its filter each time is given up after smtpd_proxy_retry_limit times.
+ * it, the word that it is a copy (XFORWARD RETRY): an after-filter server of ours queues it once. With
+ * another one it may arrive twice, as it would when the client is told 451 and sends it again. A message that
+ * ends its filter each time is given up after smtpd_proxy_retry_limit times.
  */
 #include "proxy_tx.h"
 
