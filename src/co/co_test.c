@@ -433,10 +433,11 @@ static void note_left(void *arg)
 /* Another process, to which the loop is all it can see. */
 static void look_from_a_thread(void *arg)
 {
-    uint64_t since = clock_us(), deadline = in_ms(5000);
+    uint64_t since, deadline = in_ms(5000);
 
     while (!progress.is_waiting && clock_ms() < deadline)
         usleep(100);
+    since = clock_us();
     note(progress.is_waiting && progress.seen_us < since ? "waits." : "?");
     while (progress.seen_us <= since && clock_ms() < deadline) {
         assert_int_equal(write(bell, &(uint64_t){1}, sizeof(uint64_t)), sizeof(uint64_t));
