@@ -128,18 +128,19 @@ class QueueFiles:
         return self
 
     def all(self):
+        found = {}      # by id: one that moves on meanwhile may be met in two places
         for place in ("incoming", "active", "deferred"):
             for folder, _, files in os.walk(os.path.join(self.server.queue, place)):
                 for name in files:
                     try:
                         with open(os.path.join(folder, name), "rb") as f:
-                            content = f.read() if os.fstat(f.fileno()).st_mode & 0o777 == 0o700 else None
-                    except FileNotFoundError:       # on its way to the next place
-                        continue
-                    if content is None:
-                        continue
-                    start = content.index(b"Message-ID: <kill-")
-                    yield content[start:content.index(b"x\r\n", start) + 3]
+                            if os.fstat(f.fileno()).st_mode & 0o777 == 0o700:
+                                found[name] = f.read()
+                    except FileNotFoundError:
+                        pass
+        for content in found.values():
+            start = content.index(b"Message-ID: <kill-")
+            yield content[start:content.index(b"x\r\n", start) + 3]
 
 
 def workers(server):
