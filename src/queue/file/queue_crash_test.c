@@ -256,7 +256,7 @@ static size_t find_after(struct bytes text, size_t from, const char *needle)
     return from + at + strlen(needle);
 }
 
-/* The trace of a writer of TRACED messages. */
+/* The trace of a writer of TRACED messages; a call that another thread's cut in two stands where it ended. */
 static void run_traced(const char *journal_size, struct buf *trace)
 {
     char command[PATH_MAX + 512];
@@ -269,7 +269,10 @@ static void run_traced(const char *journal_size, struct buf *trace)
              "write %s %d %s >%s/out",
              dir, self, dir, TRACED, journal_size, dir);
     assert_int_equal(system(command), 0);
-    snprintf(command, sizeof(command), "cat %s/trace", dir);
+    snprintf(command, sizeof(command),
+             "awk '/<unfinished \\.\\.\\.>$/ {sub(/ *<unfinished \\.\\.\\.>$/, \"\"); held[$1] = $0; next} "
+             "/ resumed>/ {pid = $1; sub(/^.* resumed>/, \"\"); print held[pid] $0; next} {print}' %s/trace",
+             dir);
     f = popen(command, "r");
     read_all(fileno(f), trace);
     pclose(f);
