@@ -65,6 +65,7 @@ class FakeServer:
         self.counts = {}
         self.lock = threading.Lock()
         self.stopped = threading.Event()
+        self.killed = False
         self.listener = None
 
     def start(self):
@@ -87,6 +88,7 @@ class FakeServer:
         """As kill -9: every connection ends where it is."""
         self.stop()
         with self.lock:
+            self.killed = True
             for sock in self.socks:
                 try:
                     sock.shutdown(socket.SHUT_RDWR)
@@ -119,6 +121,9 @@ class FakeServer:
                 return
             transcript = Transcript()
             with self.lock:
+                if self.killed:
+                    sock.close()
+                    return
                 self.transcripts.append(transcript)
                 self.socks.add(sock)
             threading.Thread(target=self._serve, args=(sock, transcript), daemon=True).start()
