@@ -3,11 +3,15 @@
 
 #include "admit.h"
 #include "cleanup.h"
+#include "clock.h"
+#include "daemon_own.h"
 #include "master.h"
 #include "mem.h"
 #include "verdict.h"
 
 #include <string.h>
+
+enum { FLUSH_MS = 2000 };
 
 struct daemon_front {
     struct admit *admit, *cheap_admit;
@@ -152,6 +156,12 @@ static struct error *check_steps(const struct daemon_front *f, const struct conf
     return NULL;
 }
 
+/* What was heard must be forgotten, or the same message would not be taken as a new one after a restart. */
+static co_fn void flush(void *verdict)
+{
+    verdict_flush(verdict, clock_ms() + FLUSH_MS);
+}
+
 struct error *daemon_front_open(const void *ctx, const struct conf *conf, unsigned worker,
                                 struct queue *queue, struct proxy *proxy, struct daemon_front **front_r)
 {
@@ -162,6 +172,8 @@ struct error *daemon_front_open(const void *ctx, const struct conf *conf, unsign
     struct error *e = admit_open(f, conf, filter, worker, verdict, &f->admit);
 
     *front_r = f;
+    if (verdict != NULL)
+        daemon_at_end(flush, verdict);
     f->proxy = proxy;
     if (e == NULL)
         e = open_cheap(f, conf, worker, verdict);

@@ -22,6 +22,9 @@ typedef co_fn void daemon_session(void *arg, void *ctx, struct io_stream *stream
  */
 void daemon_serve(const struct master_worker *w, daemon_session *session, void *arg, uint64_t idle_ms);
 
+/* What is left to do, in a coroutine, when the sessions have ended and before the loop does: one thing. */
+void daemon_at_end(void (*fn)(void *arg), void *arg);
+
 /* ---- daemon_profile.c ---- */
 
 /* A service's profile, and the same with limits and lists as they read under stress; sinks are shared. */

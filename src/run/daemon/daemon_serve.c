@@ -71,13 +71,31 @@ struct serving {
     uint64_t idle_ms;
 };
 
+static struct {
+    void (*fn)(void *arg);
+    void *arg;
+} last_work;
+
+void daemon_at_end(void (*fn)(void *arg), void *arg)
+{
+    last_work.fn = fn;
+    last_work.arg = arg;
+}
+
+static co_fn void end_loop(void)
+{
+    if (last_work.fn != NULL)
+        last_work.fn(last_work.arg);
+    co_stop();
+}
+
 /* Ends the loop when the last session has ended. */
 static co_fn void wait_for_end(void *arg)
 {
     struct serving *s = arg;
 
     listen_wait(s->listen, CO_NEVER);
-    co_stop();
+    end_loop();
 }
 
 static co_fn void obey(void *arg)
@@ -96,7 +114,7 @@ static co_fn void obey(void *arg)
         co_sleep(clock_ms() + MASTER_STOP_MS, "sessions to end");
     else
         listen_wait(s->listen, clock_ms() + MASTER_STOP_MS);
-    co_stop();
+    end_loop();
 }
 
 static co_fn void watch_idle(void *arg)
