@@ -25,7 +25,7 @@
 
 #include <cmocka.h>
 
-enum { RUNS = 50, WRITERS = 4, LARGE = QUEUE_MEMORY_LIMIT + 12345, TRACED = 2 };
+enum { RUNS = 50, WRITERS = 4, LARGE = QUEUE_MEMORY_LIMIT + 12345, TRACED = 2, TRACE_TRIES = 10 };
 #define JOURNAL "262144"
 
 static char self[PATH_MAX];
@@ -319,6 +319,22 @@ static void test_sync_before_acknowledgement(void **state)
     buf_deinit(&trace);
 }
 
+/* A trace in which the journal took the second message: on a loaded machine it may come too late for it. */
+static void trace_journal(struct buf *trace)
+{
+    char clean[PATH_MAX + 32];
+
+    snprintf(clean, sizeof(clean), "rm -rf %s/*", dir);
+    for (int i = 0; i < TRACE_TRIES; i++) {
+        buf_cut(trace, 0);
+        assert_int_equal(system(clean), 0);
+        run_traced(JOURNAL, trace);
+        if (bytes_find(bytes_skip(buf_bytes(trace), find_acknowledgement(trace, 0)), BYTES("fdatasync(")) !=
+            SIZE_MAX)
+            return;
+    }
+}
+
 /* The second message: its file is complete, then it is in the journal, then the journal is synced; its file
  * is not. */
 static void test_journal_before_acknowledgement(void **state)
@@ -328,7 +344,7 @@ static void test_journal_before_acknowledgement(void **state)
 
     if (!can_trace())
         skip();
-    run_traced(JOURNAL, &trace);
+    trace_journal(&trace);
     first = find_acknowledgement(&trace, 0);
     second = find_acknowledgement(&trace, first);
     at = find_after(buf_bytes(&trace), first, "O_EXCL");
