@@ -1,6 +1,8 @@
 /* Turns for programs: a counting semaphore in order of asking. See engine_exec_private.h. */
 #include "engine_exec_private.h"
 
+#include "clock.h"
+
 struct engine_exec_waiter {
     struct co *co;
     struct engine_exec_waiter *next;
@@ -31,6 +33,8 @@ co_fn enum co_end engine_exec_slots_take(struct engine_exec_slots *s, uint64_t d
     *last = &me;
     while (!me.has_slot && end == CO_OK)
         end = co_park(deadline, "a slot for a filter program");
+    if (end == CO_OK && clock_ms() >= deadline)
+        end = CO_TIMEOUT; /* a turn that comes with the end of its time is none */
     if (me.has_slot && end != CO_OK)
         engine_exec_slots_give(s);
     else if (!me.has_slot)
