@@ -794,7 +794,7 @@ static const struct conf_param params[] = {
      "Sallyport's: share of the content filter that clients in $mynetworks have for certain."},
     {"smtpd_proxy_own_steps", CONF_TEXT, CONF_IN_FORCE, 0, "full, 451 100", 0, 0,
      "Sallyport's: ladder of clients in $mynetworks: steps, each with the pressure in percent from which it holds."},
-    {"smtpd_proxy_pipelining", CONF_BOOL, CONF_IN_FORCE, 0, "no", 0, 0,
+    {"smtpd_proxy_pipelining", CONF_BOOL, CONF_IN_FORCE, 0, "yes", 0, 0,
      "Sallyport's: whether commands go in groups to a filter that announces PIPELINING (RFC 2920)."},
     {"smtpd_proxy_reserve_time", CONF_TIME, CONF_IN_FORCE, 's', "60s", 1, 3600,
      "Sallyport's: how long room is kept for a message that was let in and is still being sent."},

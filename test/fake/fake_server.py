@@ -7,6 +7,7 @@ phase (banner, ehlo, xforward, mail, rcpt, data, content, dot, quit) does what i
     RESET           closes with a TCP reset
     b"bytes"        sends exactly these bytes
     HALF            sends the first half of a reply line and closes
+    ("250 Ok", CLOSE)   answers that, then does the other
     [a, b, ...]     one of these each time the phase comes, the last for ever
 """
 
@@ -46,6 +47,7 @@ class Transcript:
         self.lines = []         # command lines, without their end
         self.contents = []      # finished messages
         self.unfinished = b""   # content that no dot ended
+        self.ahead = []         # what had come behind each dot before it was answered
         self.ended = False      # the connection is over
 
     def commands(self, verb):
@@ -170,6 +172,7 @@ class FakeServer:
             raise
         with self.lock:
             transcript.contents.append(b"".join(content))
+            transcript.ahead.append(lines.buffer)
         self._act(sock, lines, "dot")
 
     def _act(self, sock, lines, phase):
@@ -179,6 +182,9 @@ class FakeServer:
                 turn = self.counts.get(phase, 0)
                 self.counts[phase] = turn + 1
             what = what[min(turn, len(what) - 1)]
+        if isinstance(what, tuple):
+            sock.sendall(what[0].encode("latin-1") + b"\r\n")
+            what = what[1]
         if what is CLOSE:
             raise _Over
         if what is RESET:

@@ -1,6 +1,7 @@
 """A content filter that refuses, stalls, closes, answers rubbish or never reads, at each phase: the client gets one
 "451 4.3.0 Error: queue file write error" within the deadline, and nothing else of it; the session goes on, and the next
-message passes. Each way of proxying: streaming, and smtpd_proxy_options=speed_adjust; and both with commands in groups."""
+message passes. Each way of proxying: streaming, and smtpd_proxy_options=speed_adjust; and both with
+commands in groups, and one by one."""
 
 import time
 
@@ -8,7 +9,7 @@ import pytest
 
 from content import HEAD
 from fake_server import ACCEPT, CLOSE, DEAF, HALF, RESET, STALL, FakeServer
-from net import free_port
+from net import free_port, wait_until
 from server import KINDS, smtpd
 from smtp_client import Client
 
@@ -23,8 +24,8 @@ FAULTS = {
 MODES = {
     "stream": [],
     "speed_adjust": ["smtpd_proxy_options=speed_adjust"],
-    "pipelined": ["smtpd_proxy_pipelining=yes"],
-    "pipelined_speed_adjust": ["smtpd_proxy_pipelining=yes", "smtpd_proxy_options=speed_adjust"],
+    "one_by_one": ["smtpd_proxy_pipelining=no"],
+    "one_by_one_speed_adjust": ["smtpd_proxy_pipelining=no", "smtpd_proxy_options=speed_adjust"],
 }
 MODES_OF = {"ours": MODES, "postfix": ["stream", "speed_adjust"]}
 PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "dot"]
@@ -82,7 +83,7 @@ def front(request):
 @pytest.mark.parametrize("phase,fault", list(cases()), ids=lambda v: v)
 def test_fault(front, mode, phase, fault):
     if mode not in MODES_OF[front.server.kind]:
-        pytest.skip("Postfix sends no groups")
+        pytest.skip("Postfix always sends one by one")
     if front.server.kind == "postfix" and fault in ONLY_OURS:
         pytest.skip("Postfix passes it on to the client")
     what = {"refused": None, "wrong-code": "250 2.0.0 eh", "deaf": DEAF}.get(fault, FAULTS.get(fault))
@@ -109,7 +110,7 @@ def test_fault(front, mode, phase, fault):
 @pytest.mark.parametrize("mode", MODES)
 def test_client_that_leaves_gives_the_filter_no_dot(front, mode):
     if mode not in MODES_OF[front.server.kind]:
-        pytest.skip("Postfix sends no groups")
+        pytest.skip("Postfix always sends one by one")
     front.fake.script = dict(ACCEPT)
     before = len(front.fake.messages())
     with Client(front.port(mode, "")) as client:
@@ -143,7 +144,7 @@ def test_log_names_what_happened(front):
 def test_each_recipient_gets_its_answer(front, mode):
     """One refused, one taken; and a refused MAIL is the answer to every recipient. Whole messages have one answer."""
     if mode not in MODES_OF[front.server.kind]:
-        pytest.skip("Postfix sends no groups")
+        pytest.skip("Postfix always sends one by one")
     front.fake.script = {**ACCEPT, "mail": "550 5.7.1 not you"}
     with Client(front.port(mode, "")) as client:
         client.hello()
@@ -167,3 +168,34 @@ def test_each_recipient_gets_its_answer(front, mode):
         client.send(b"x: y\r\n\r\n.\r\n")
         assert client.reply().code == 250
         client.wants("QUIT", 221)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_quit_comes_with_the_dot(front, mode):
+    """To a filter that takes groups; to others when they have answered."""
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix always sends one by one")
+    takes_groups = front.server.kind == "ours" and not mode.startswith("one_by_one")
+    for ehlo in (ACCEPT["ehlo"], ACCEPT["ehlo"].replace("250-PIPELINING\r\n", "")):
+        front.fake.script = {**ACCEPT, "ehlo": ehlo}
+        before = len(front.fake.transcripts)
+        with Client(front.port(mode, "")) as client:
+            assert client.submit(HEAD % b"quit" + b"\r\nquit\r\n").code == 250
+        talk = front.fake.transcripts[before]
+        wait_until(lambda: talk.ended, 10, "the end of the connection")
+        assert talk.lines[-1] == "QUIT"
+        assert talk.ahead == [b"QUIT\r\n" if takes_groups and "PIPELINING" in ehlo else b""]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("verdict", ["250 2.0.0 Ok: taken", "550 5.7.1 no"])
+def test_verdict_of_a_filter_that_closes_behind_it(front, mode, verdict):
+    """Even one that has not read our QUIT: its host then sends a reset behind the verdict."""
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix always sends one by one")
+    front.fake.script = {**ACCEPT, "dot": (verdict, CLOSE)}
+    with Client(front.port(mode, "")) as client:
+        client.hello()
+        for _ in range(30):
+            assert str(client.message(HEAD % b"close" + b"\r\nclose\r\n", quit=False)) == verdict
+            client.wants("RSET", 250)

@@ -114,16 +114,18 @@ void proxy_log_unreached(const struct proxy_tx *tx, uint64_t since)
 
 /* ---- streamed ---- */
 
-/* Nothing was told to the client yet, so each endpoint may be asked; later failures are final. */
-static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx, struct proxy_need *need)
+/* Nothing was told to the client yet, so each endpoint may be asked, the one that is taken already first;
+ * later failures are final. */
+static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx)
 {
     struct proxy_talk *t = &tx->talk;
     struct mail_reply r = mail_reply_trouble();
     uint64_t since = clock_ms();
+    struct proxy_need need = {.bytes = t->envelope->size, .deadline = since + t->proxy->timeout_ms};
 
     for (size_t tries = 0; tries == 0 || tries < t->proxy->target_count || proxy_pool_is_pending(t->proxy);
          tries++) {
-        if (!proxy_talk_take(t, need)) {
+        if (t->target == NULL && !proxy_talk_take(t, &need)) {
             proxy_log_unreached(tx, since);
             break;
         }
@@ -131,7 +133,7 @@ static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx, struct proxy_n
         r = proxy_talk_open(t);
         if (t->fault != PROXY_UNREACHED || t->has_begun)
             break;
-        need->has_tried = true;
+        need.has_tried = true;
         proxy_talk_leave(t);
         proxy_talk_give(t);
     }
@@ -142,16 +144,25 @@ static co_fn struct mail_reply stream_begin(struct mail_sink *sink, const struct
                                             const struct mail_envelope *envelope)
 {
     struct proxy_tx *tx = (struct proxy_tx *)sink;
-    struct proxy_need need = {.bytes = envelope->size, .deadline = clock_ms() + tx->talk.proxy->timeout_ms};
 
     tx->talk.client = client;
     tx->talk.envelope = envelope;
-    return open_anywhere(tx, &need);
+    return open_anywhere(tx);
 }
 
 static co_fn struct mail_reply stream_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
 {
-    return proxy_talk_rcpt(&((struct proxy_tx *)sink)->talk, rcpt);
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct mail_reply r = proxy_talk_rcpt(&tx->talk, rcpt);
+
+    if (!tx->talk.is_stale)
+        return r;
+    mail_reply_deinit(&r);
+    r = open_anywhere(tx);
+    if (!mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
+    return proxy_talk_rcpt(&tx->talk, rcpt);
 }
 
 static co_fn struct mail_reply stream_content_begin(struct mail_sink *sink)

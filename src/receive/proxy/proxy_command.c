@@ -87,9 +87,11 @@ static struct mail_reply refused(struct proxy_talk *t, const struct proxy_await 
     return mail_reply(r->code, "", "%s", r->text);
 }
 
-/* A verdict is one even when the server closes behind it. */
+/* A verdict is one even when the server closes behind it, or answers our QUIT already. */
 static bool is_goodbye(struct proxy_talk *t, const struct proxy_await *a)
 {
+    if (t->is_quit_sent)
+        return true;
     if (a->step != PROXY_DOT || !bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 ")))
         return false;
     t->is_spoilt = true;

@@ -4,82 +4,30 @@
 #include "bytes.h"
 #include "clock.h"
 #include "format.h"
-#include "log.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static const char MAGIC[16] = "sallyport-proxy";
-enum { VERSION = 1 };
+#include "mem.h"
+#include "shared.h"
 
 struct proxy_table {
-    char magic[16];
-    uint32_t version, size;
-    pthread_mutex_t lock;
+    struct shared_head head;
+    struct shared_lock lock;
     uint64_t turn;
     struct proxy_entry entries[PROXY_ENDPOINTS];
 };
+static const struct shared_head head = {0x53505059, 2, sizeof(struct proxy_table)}; /* "YPPS" */
 
 static struct proxy_table *shared;
 static unsigned own_worker;
 
 /* ---- mapping ---- */
 
-/* A new file each time: an old one may still be mapped by workers that are ending. Its blocks are taken now,
- * since a full disk must not be met in the middle of a store. */
-static int make_file(const char *path)
-{
-    int fd, code;
-
-    unlink(path);
-    fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return -1;
-    code = posix_fallocate(fd, 0, sizeof(struct proxy_table));
-    if (code == 0)
-        return fd;
-    close(fd);
-    unlink(path);
-    errno = code;
-    return -1;
-}
-
-static void *map_table(const char *path)
-{
-    int fd = path != NULL ? make_file(path) : -1;
-    void *at = MAP_FAILED;
-
-    if (fd >= 0) {
-        at = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        close(fd);
-    }
-    if (at == MAP_FAILED && path != NULL)
-        log_warn("%s: %s: the state of the filters cannot be shown", path, strerror(errno));
-    if (at == MAP_FAILED)
-        at = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED)
-        log_fatal("no memory for the state of the filters: %s", strerror(errno));
-    return at;
-}
-
 void proxy_shared_prepare(const char *path)
 {
-    pthread_mutexattr_t attr;
+    static const char what[] = "the state of the filters";
 
     if (shared != NULL)
         return;
-    shared = map_table(path);
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&shared->lock, &attr);
-    shared->version = VERSION;
-    shared->size = sizeof(*shared);
-    memcpy(shared->magic, MAGIC, sizeof(MAGIC));
+    shared = path != NULL ? shared_map_file(path, &head, what) : shared_map(sizeof(*shared), what);
+    shared_lock_init(&shared->lock);
 }
 
 /* ---- the lock ---- */
@@ -95,20 +43,19 @@ static void add_up(struct proxy_entry *e)
     }
 }
 
-/* Robust: of a worker that was killed while it held the lock, at most one change to its own counts is half
+/* Of a worker that was killed while it held the lock, at most one change to its own counts is half
  * done, and those go when it is forgotten. */
 void proxy_shared_lock(void)
 {
-    if (pthread_mutex_lock(&shared->lock) != EOWNERDEAD)
+    if (!shared_lock(&shared->lock))
         return;
     for (size_t i = 0; i < PROXY_ENDPOINTS; i++)
         add_up(&shared->entries[i]);
-    pthread_mutex_consistent(&shared->lock);
 }
 
 void proxy_shared_unlock(void)
 {
-    pthread_mutex_unlock(&shared->lock);
+    shared_unlock(&shared->lock);
 }
 
 /* ---- workers ---- */
@@ -231,33 +178,18 @@ static void copy_entries(const struct proxy_table *t, struct proxy_entry *at, si
     }
 }
 
-static bool is_table(int fd, const struct proxy_table *t)
-{
-    struct stat st;
-
-    return fstat(fd, &st) == 0 && st.st_size == (off_t)sizeof(*t) &&
-           memcmp(t->magic, MAGIC, sizeof(MAGIC)) == 0 && t->version == VERSION && t->size == sizeof(*t);
-}
-
 /* Without the lock, which a reader has no right to: a number may be a moment old, and is shown only. */
 static bool copy_file(const char *path, struct proxy_entry *at, size_t *n_r)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    const struct proxy_table *t;
-    bool good = false;
-    struct stat st;
+    struct proxy_table *t = mem_new(NULL, struct proxy_table);
+    struct error *e = shared_file_read(path, &head, t, sizeof(*t));
+    bool is_good = e == NULL;
 
-    if (fd < 0)
-        return false;
-    if (fstat(fd, &st) == 0 && st.st_size == (off_t)sizeof(*t) &&
-        (t = mmap(NULL, sizeof(*t), PROT_READ, MAP_SHARED, fd, 0)) != MAP_FAILED) {
-        good = is_table(fd, t);
-        if (good)
-            copy_entries(t, at, n_r);
-        munmap((void *)(uintptr_t)t, sizeof(*t));
-    }
-    close(fd);
-    return good;
+    if (is_good)
+        copy_entries(t, at, n_r);
+    error_free(&e);
+    talloc_free(t);
+    return is_good;
 }
 
 bool proxy_shared_copy(const char *path, struct proxy_entry *at, size_t *n_r)

@@ -38,7 +38,7 @@ static void start_over(struct proxy_talk *t)
     t->used = 0;
     t->is_reused = t->needs_rset = t->is_spoilt = t->is_stale = false;
     t->has_begun = t->has_heard = false;
-    t->is_in_content = t->has_sent_content = t->is_dot_sent = t->is_dot_answered = false;
+    t->is_in_content = t->has_sent_content = t->is_dot_sent = t->is_dot_answered = t->is_quit_sent = false;
     t->fault = PROXY_NO_FAULT;
     t->awaited_count = 0;
 }
@@ -72,15 +72,9 @@ static co_fn struct mail_reply hello(struct proxy_talk *t)
                          : mail_reply_fixed(250, "", "");
 }
 
-/* A streamed message cannot be begun again later: whether a kept connection lives must be known now. */
 static co_fn struct mail_reply mail(struct proxy_talk *t)
 {
-    struct mail_reply r = proxy_command_in_group(t, PROXY_MAIL, t->envelope->command);
-
-    if (t->awaited_count == 0 || !t->is_reused || t->proxy->is_whole)
-        return r;
-    mail_reply_deinit(&r);
-    return proxy_settle(t);
+    return proxy_command_in_group(t, PROXY_MAIL, t->envelope->command);
 }
 
 static co_fn struct mail_reply open_once(struct proxy_talk *t)
@@ -154,13 +148,25 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
     mail_reply_deinit(&r);
 }
 
-/* Once a byte of it may have left, the dot counts as sent. */
+static bool may_keep(const struct proxy_talk *t)
+{
+    const struct proxy *p = t->proxy;
+
+    return p->reuses && t->has_heard && !t->is_spoilt && t->awaited_count == 0 && !t->target->is_gone &&
+           t->used + 1 < p->reuse_limit && io_buffered(t->server->stream).n == 0;
+}
+
+/* The dot, and in one group with it the QUIT of a connection that is not to be kept (RFC 2920 3.1). Once a
+ * byte of it may have left, the dot counts as sent. */
 static co_fn enum io_end send_dot(struct proxy_talk *t)
 {
     uint64_t deadline = proxy_until(t, clock_ms());
     enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, deadline);
 
     t->is_in_content = false;
+    t->is_quit_sent = t->pipelines && !may_keep(t);
+    if (end == IO_OK && t->is_quit_sent)
+        end = smtp_client_send(t->server, BYTES("QUIT"), deadline);
     if (end != IO_OK)
         return end;
     end = io_flush(t->server->stream, deadline);
@@ -202,19 +208,11 @@ co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)
 
 /* ---- leaving ---- */
 
-static bool may_keep(const struct proxy_talk *t)
-{
-    const struct proxy *p = t->proxy;
-
-    return p->reuses && t->has_heard && !t->is_spoilt && t->awaited_count == 0 && !t->target->is_gone &&
-           t->used + 1 < p->reuse_limit && io_buffered(t->server->stream).n == 0;
-}
-
 co_fn void proxy_talk_leave(struct proxy_talk *t)
 {
     if (t->server == NULL)
         return;
-    if (t->is_in_content)
+    if (t->is_in_content || t->is_quit_sent)
         smtp_client_close(&t->server);
     else if (may_keep(t))
         proxy_kept_put(t->proxy, t->target, &t->server, t->used + 1, t->has_begun);

@@ -67,6 +67,7 @@ struct proxy_talk {
     struct smtp_data_encoder encoder;
     bool is_in_content; /* DATA was answered with 354, the dot was not sent */
     bool has_sent_content, is_dot_sent, is_dot_answered;
+    bool is_quit_sent; /* in one group with the dot */
     uint64_t content_since;
 };
 
@@ -93,7 +94,8 @@ co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t);
 co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t);
 /* Trouble is kept; proxy_talk_end tells. */
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece);
-/* The dot, the verdict, QUIT; or the connection is kept. */
+/* The dot, the verdict, QUIT (in one group with the dot, when commands are pipelined); or the connection is
+ * kept. */
 co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t);
 /* Leaves: with QUIT where a command may stand, or keeps the connection; inside content without a word. */
 co_fn void proxy_talk_leave(struct proxy_talk *t);
