@@ -51,6 +51,11 @@ void qmgr_wake(struct qmgr *q)
     co_wake(q->feeder);
 }
 
+static bool is_busy(const struct qmgr *q)
+{
+    return q->tasks != NULL || q->scans > 0;
+}
+
 /* What was under way is found in active by the next scheduler. */
 static co_fn void end_tasks(struct qmgr *q)
 {
@@ -61,7 +66,7 @@ static co_fn void end_tasks(struct qmgr *q)
     DL_FOREACH (q->tasks, task) {
         co_cancel(task->co);
     }
-    while (q->tasks != NULL && co_park(deadline, "deliveries to end") == CO_OK)
+    while (is_busy(q) && co_park(deadline, "deliveries to end") == CO_OK)
         ;
     co_shield(false);
 }
@@ -212,7 +217,7 @@ struct error *qmgr_run(const struct conf *conf, const struct conf_services *serv
         qmgr_feed(q);
         end_tasks(q);
     }
-    if (q->tasks != NULL)
+    if (is_busy(q))
         return e; /* one of them hangs in the disk; the process ends, its memory with it */
     forget_tables(q);
     talloc_free(q);

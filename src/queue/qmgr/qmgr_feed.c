@@ -34,6 +34,8 @@ struct found {
     time_t due;
 };
 struct scan {
+    struct qmgr *qmgr; /* the loop's; for the thread: */
+    atomic_bool is_unwanted;
     struct queue *queue;
     enum queue_place place;
     time_t until; /* later ones are not due */
@@ -42,6 +44,16 @@ struct scan {
     size_t n, room;
     struct error *error;
 };
+
+/* When nobody waits for it any more: on the loop, after the thread. */
+static int end_scan(struct scan *s)
+{
+    s->qmgr->scans--;
+    if (s->is_unwanted)
+        qmgr_wake(s->qmgr);
+    error_free(&s->error);
+    return 0;
+}
 
 static bool add_found(void *arg, const char *id, time_t mtime, uint64_t size)
 {
@@ -55,7 +67,7 @@ static bool add_found(void *arg, const char *id, time_t mtime, uint64_t size)
     }
     snprintf(s->at[s->n].id, sizeof(s->at[s->n].id), "%s", id);
     s->at[s->n++].due = mtime;
-    return s->n < s->limit;
+    return s->n < s->limit && !s->is_unwanted;
 }
 
 static int compare_found(const void *a, const void *b)
@@ -87,22 +99,34 @@ static void fill_backlog(struct qmgr *q, int which, const struct scan *s)
         memcpy(b->ids[i], s->at[i].id, sizeof(b->ids[i]));
 }
 
-/* Fills the backlog of a place; there may be more when *is_cut_r. */
-static co_fn void scan(struct qmgr *q, int which, bool *is_cut_r)
+static struct scan *new_scan(struct qmgr *q, int which, bool is_flush)
 {
     struct scan *s = mem_new(NULL, struct scan);
-    bool is_flush = which == 1 && q->wants_flush;
 
+    s->qmgr = q;
     s->queue = q->queue;
     s->place = places[which];
     s->until = is_flush ? (time_t)INT64_MAX : (time_t)qmgr_seconds(clock_real_us());
     s->limit = is_flush ? FLUSH_LIMIT : SCAN_LIMIT;
+    q->scans++;
+    talloc_set_destructor(s, end_scan);
+    return s;
+}
+
+/* Fills the backlog of a place; there may be more when *is_cut_r. */
+static co_fn void scan(struct qmgr *q, int which, bool *is_cut_r)
+{
+    bool is_flush = which == 1 && q->wants_flush;
+    struct scan *s = new_scan(q, which, is_flush);
+
     q->wants[which] = false;
     if (is_flush)
         q->wants_flush = false;
     *is_cut_r = false;
-    if (co_work(run_scan, s, clock_ms() + SCAN_TIMEOUT_MS, "queue scan") != CO_OK)
+    if (co_work(run_scan, s, clock_ms() + SCAN_TIMEOUT_MS, "queue scan") != CO_OK) {
+        s->is_unwanted = true;
         return;
+    }
     if (s->error != NULL)
         log_report(&s->error);
     *is_cut_r = s->n == s->limit && !is_flush;
@@ -121,19 +145,24 @@ struct feed {
     uint64_t next_run, look_again;
 };
 
-/* Some messages of one place. True: there may be more to do at once. */
-static co_fn bool feed_place(struct feed *f, int which)
+static bool has_more(const struct qmgr *q, int which)
+{
+    return q->wants[which] || q->backlog[which].at < q->backlog[which].n;
+}
+
+/* Some messages of one place. */
+static co_fn void feed_place(struct feed *f, int which)
 {
     struct qmgr *q = f->qmgr;
     struct qmgr_backlog *b = &q->backlog[which];
     enum qmgr_taken taken;
     int turn;
 
-    if (b->at == b->n && !q->wants[which])
-        return false;
+    if (!has_more(q, which))
+        return;
     if (!qmgr_has_room(q)) {
         q->is_hungry = true;
-        return false;
+        return;
     }
     if (b->at == b->n) {
         f->had_luck[which] = false;
@@ -151,7 +180,6 @@ static co_fn bool feed_place(struct feed *f, int which)
         f->is_cut[which] = false;
         q->wants[which] = true;
     }
-    return b->at < b->n || q->wants[which];
 }
 
 static void look_at_clock(struct feed *f)
@@ -175,19 +203,20 @@ static uint64_t next_look(const struct feed *f)
     return f->look_again != 0 && f->look_again < f->next_run ? f->look_again : f->next_run;
 }
 
+/* A scan's wait takes the doorbell's wake for itself, and the ring may be for the place fed before it: only
+ * what is wanted after both says whether the feeder may wait. */
 void qmgr_feed(struct qmgr *q)
 {
     struct feed f = {.qmgr = q};
-    bool more;
 
     while (!co_is_cancelled()) {
         look_at_clock(&f);
         q->is_hungry = false;
         if (q->wants_flush)
             q->backlog[1].at = q->backlog[1].n; /* the flush sees it all anew */
-        more = feed_place(&f, 0);
-        more = feed_place(&f, 1) || more;
-        if (more && !q->is_hungry)
+        feed_place(&f, 0);
+        feed_place(&f, 1);
+        if ((has_more(q, 0) || has_more(q, 1)) && !q->is_hungry)
             co_yield ();
         else
             co_park(next_look(&f), "mail");

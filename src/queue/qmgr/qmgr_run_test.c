@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "qmgr.h"
 
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -205,7 +206,8 @@ static void open_listener(struct listener *l)
 
 /* ---- messages ---- */
 
-static void put_message_at(const char *id, const char *sender, const char *rcpts, uint64_t age_s)
+static void write_message(enum queue_place place, const char *id, const char *sender, const char *rcpts,
+                          uint64_t age_s)
 {
     struct queue_rcpt at[300];
     struct queue_envelope env = {
@@ -217,7 +219,12 @@ static void put_message_at(const char *id, const char *sender, const char *rcpts
         at[env.rcpt_count++] = (struct queue_rcpt){.addr = bytes_dup(ctx, word), .state = QUEUE_RCPT_TODO};
     snprintf(env.id, sizeof(env.id), "%s", id);
     assert_null(queue_writer_content(w, BYTES("\r\nx\r\n")));
-    assert_null(queue_writer_commit(w, &env, QUEUE_INCOMING, clock_ms() + PATIENCE_MS));
+    assert_null(queue_writer_commit(w, &env, place, clock_ms() + PATIENCE_MS));
+}
+
+static void put_message_at(const char *id, const char *sender, const char *rcpts, uint64_t age_s)
+{
+    write_message(QUEUE_INCOMING, id, sender, rcpts, age_s);
     queue_notify(q, 'W');
 }
 
@@ -308,6 +315,42 @@ static void run(void (*story)(void))
 {
     co_spawn(run_story, (void *)story, "story");
     co_run();
+}
+
+/* ---- threads that are busy ---- */
+
+struct hold {
+    atomic_bool is_held;
+    sem_t let_go;
+};
+
+static void wait_on_thread(void *arg)
+{
+    struct hold *h = arg;
+
+    h->is_held = true;
+    while (sem_wait(&h->let_go) != 0)
+        ;
+}
+
+static void hold_thread(void *h)
+{
+    assert_int_equal(co_work(wait_on_thread, h, CO_NEVER, "hold"), CO_OK);
+    talloc_free(h);
+}
+
+/* Takes one of the pool's two threads, when what was given to the pool before is done. */
+static struct hold *hold_a_thread(void)
+{
+    struct hold *h = mem_new(ctx, struct hold);
+
+    sem_init(&h->let_go, 0, 0);
+    co_spawn(hold_thread, h, "hold");
+    return h;
+}
+
+static void do_nothing(void *arg)
+{
 }
 
 /* ---- stories ---- */
@@ -537,6 +580,60 @@ static void test_files_that_others_touch(void **state)
     run(touched_story);
 }
 
+/* The scan of incoming has been and saw nothing; the doorbell rings while that of deferred waits for a
+ * thread. */
+static void ring_story(void)
+{
+    struct hold *first, *second, *third;
+    void *nothing = talloc_named_const(ctx, 0, "nothing");
+
+    write_message(QUEUE_HOLD, "AAAAAA000001", "me@x.example", "s1@a.example", 0);
+    stop_scheduler();
+    first = hold_a_thread();
+    second = hold_a_thread();
+    WAIT_UNTIL(first->is_held && second->is_held);
+    start_scheduler();
+    co_yield (); /* it gave the scan of incoming to the pool */
+    third = hold_a_thread();
+    sem_post(&second->let_go);
+    assert_int_equal(co_work(do_nothing, nothing, CO_NEVER, "the scan before"), CO_OK);
+    assert_null(queue_message_move(q, "AAAAAA000001", QUEUE_HOLD, QUEUE_INCOMING, 0));
+    queue_notify(q, 'W');
+    sem_post(&third->let_go);
+    sem_post(&first->let_go);
+    WAIT_UNTIL(is_nowhere("AAAAAA000001"));
+}
+
+static void test_doorbell_during_a_scan(void **state)
+{
+    run(ring_story);
+}
+
+/* The queue is its owner's again only when no thread reads it any more. */
+static void last_scan_story(void)
+{
+    struct hold *first, *second;
+
+    stop_scheduler();
+    first = hold_a_thread();
+    second = hold_a_thread();
+    WAIT_UNTIL(first->is_held && second->is_held);
+    start_scheduler();
+    co_yield (); /* it gave a scan to the pool */
+    co_cancel(scheduler);
+    for (int turn = 0; turn < 10; turn++)
+        co_yield ();
+    assert_true(scheduler_runs);
+    sem_post(&first->let_go);
+    sem_post(&second->let_go);
+    WAIT_UNTIL(!scheduler_runs);
+}
+
+static void test_end_during_a_scan(void **state)
+{
+    run(last_scan_story);
+}
+
 static bool count_one(void *arg, const char *id, time_t mtime, uint64_t size)
 {
     ++*(unsigned *)arg;
@@ -636,6 +733,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_recipients_do_not_block, setup, teardown),
         cmocka_unit_test_setup_teardown(test_agent_that_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_that_others_touch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_doorbell_during_a_scan, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_during_a_scan, setup, teardown),
         cmocka_unit_test_setup_teardown(test_active_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deferred_transport_waits_for_a_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(test_soft_bounce, setup, teardown),

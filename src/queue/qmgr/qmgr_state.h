@@ -103,6 +103,7 @@ struct qmgr {
     bool is_flush;  /* the backlog of deferred is a flush's */
     bool is_hungry; /* the feeder waits for room */
     size_t message_count, rcpt_count, resolving;
+    size_t scans; /* that a thread has, wanted or not: they read the queue's directories */
 
     uint64_t run_delay_ms, transport_retry_ms, agent_timeout_ms, dead_ms;
     uint64_t min_backoff, max_backoff, lifetime, bounce_lifetime; /* seconds */
