@@ -1,29 +1,22 @@
 /*
  * The scheduler: who is ready, who waits, until when. See co.h.
  *
- * Wakes only put a coroutine on the ready list, and the list is run once a turn of the loop, so a coroutine
- * is never resumed from inside another. A turn: run who is ready, wait for events (at most until the next
- * timer, or until the log's gathered lines must be written), mark whom they wake. libuv's loop, for timers
- * and the thread pool, is entered only when one of them is due.
+ * Wakes only put a coroutine on the ready list, and the list is run once a turn of the loop (co_loop.c), so a
+ * coroutine is never resumed from inside another. All coroutines are resumed from the main stack.
  */
 #include "co.h"
 
 #include "clock.h"
-#include "co_fd.h"
 #include "co_loop.h"
 #include "co_stack.h"
 #include "format.h"
 #include "log.h"
-#include "mem.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 #include <utlist.h>
 
-enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4, EVENTS = 128 };
+enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4 };
 
 struct co {
     struct co_context context;
@@ -43,12 +36,6 @@ struct co {
 };
 
 static struct {
-    uv_loop_t *loop;
-    int epoll;
-    bool is_stopping;
-    struct co_fd *closed;         /* their memory goes at the end of the turn */
-    struct co_progress *progress; /* NULL: nobody wants to know */
-    bool was_rung;                /* the next turn does not wait */
     struct co_context main;
     struct co *running;
     struct co *ready, *ready_last;
@@ -162,183 +149,31 @@ static void run_round(void)
     }
 }
 
-/* Those that are ready, and those whom they made ready, a few times over: then the loop must look at its
- * descriptors. */
-static void run_ready(void)
+void co_run_ready(void)
 {
     for (int round = 0; round < READY_ROUNDS && the.ready != NULL; round++)
         run_round();
 }
 
-/* ---- descriptors ---- */
-
-int co_epoll(void)
+bool co_has_ready(void)
 {
-    return the.epoll;
+    return the.ready != NULL;
 }
 
-void co_close_later(struct co_fd *w)
+/* ---- all of them ---- */
+
+void co_forget_all(void)
 {
-    LL_PREPEND2(the.closed, w, next_closed);
-}
-
-static void free_closed(void)
-{
-    struct co_fd *w;
-
-    while ((w = the.closed) != NULL) {
-        the.closed = w->next_closed;
-        w->closed(w);
-    }
-}
-
-/* ---- the loop ---- */
-
-static void open_loop(unsigned threads)
-{
-    struct epoll_event nested = {.events = EPOLLIN};
-    char number[16];
-
-    format_print(number, sizeof(number), "%u", threads);
-    setenv("UV_THREADPOOL_SIZE", number, 1);
     memset(&the, 0, sizeof(the));
-    the.loop = mem_malloc(sizeof(*the.loop));
-    the.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (the.epoll < 0 || uv_loop_init(the.loop) != 0 ||
-        epoll_ctl(the.epoll, EPOLL_CTL_ADD, uv_backend_fd(the.loop), &nested) != 0)
-        log_fatal("cannot make an event loop: %s", strerror(errno));
 }
 
-void co_init(unsigned threads)
-{
-    open_loop(threads);
-}
-
-void co_init_child(unsigned threads)
-{
-    if (the.loop != NULL) {
-        close(uv_backend_fd(the.loop));
-        close(the.epoll);
-    }
-    open_loop(threads);
-}
-
-uv_loop_t *co_loop(void)
-{
-    return the.loop;
-}
-
-/* Milliseconds until libuv has something to do: -1 nothing, 0 now. */
-static int timeout_of_libuv(void)
-{
-    uv_update_time(the.loop);
-    return uv_loop_alive(the.loop) ? uv_backend_timeout(the.loop) : -1;
-}
-
-static int shorter(int a, int b)
-{
-    return a < 0 ? b : b < 0 || a < b ? a : b;
-}
-
-/* A turn's waiting: no longer than the next timer and the log allow. */
-static int turn_timeout(void)
-{
-    int timeout = timeout_of_libuv();
-    int log = log_flush_in();
-
-    if (log == 0)
-        log_flush();
-    else
-        timeout = shorter(timeout, log);
-    return the.ready != NULL ? 0 : timeout;
-}
-
-static int wait_for_events(struct epoll_event events[EVENTS])
-{
-    int timeout = the.was_rung ? 0 : turn_timeout(), n;
-
-    the.was_rung = false;
-    if (the.progress == NULL)
-        return epoll_wait(the.epoll, events, EVENTS, timeout);
-    atomic_store_explicit(&the.progress->is_waiting, timeout != 0, memory_order_relaxed);
-    n = epoll_wait(the.epoll, events, EVENTS, timeout);
-    atomic_store_explicit(&the.progress->is_waiting, false, memory_order_relaxed);
-    return n;
-}
-
-/* Events that found no room come with the next turn, which tells. */
-static void tell_progress(uint64_t began_us, int n)
-{
-    if (the.progress != NULL && n >= 0 && n < EVENTS)
-        atomic_store_explicit(&the.progress->seen_us, began_us, memory_order_release);
-}
-
-/* True: libuv is due. */
-static bool pass_on(const struct epoll_event *event)
-{
-    if (event->data.ptr == NULL)
-        return true;
-    if (event->data.ptr == &the.progress)
-        the.was_rung = true;
-    else
-        co_fd_event(event->data.ptr, event->events);
-    return false;
-}
-
-static void turn(void)
-{
-    struct epoll_event events[EVENTS];
-    bool is_libuv_due = false;
-    uint64_t began_us = the.progress != NULL ? clock_us() : 0;
-    int n = wait_for_events(events);
-
-    for (int i = 0; i < n; i++)
-        is_libuv_due |= pass_on(&events[i]);
-    tell_progress(began_us, n);
-    if (is_libuv_due || timeout_of_libuv() == 0)
-        uv_run(the.loop, UV_RUN_NOWAIT);
-    run_ready();
-    free_closed();
-}
-
-void co_tell_progress(struct co_progress *p, int bell)
-{
-    struct epoll_event rung = {.events = EPOLLIN | EPOLLET, .data.ptr = &the.progress};
-
-    if (epoll_ctl(the.epoll, EPOLL_CTL_ADD, bell, &rung) != 0)
-        log_panic("cannot watch the bell: %s", strerror(errno));
-    the.progress = p;
-}
-
-void co_run(void)
-{
-    the.is_stopping = false;
-    run_ready();
-    while (the.count > 0 && !the.is_stopping)
-        turn();
-    free_closed();
-    log_flush();
-}
-
-void co_stop(void)
-{
-    the.is_stopping = true;
-}
-
-void co_deinit(void)
+void co_free_pool(void)
 {
     struct co *co, *next;
 
     LL_FOREACH_SAFE(the.pool, co, next)
     uv_close((uv_handle_t *)&co->timer, destroy);
     the.pool = NULL;
-    uv_run(the.loop, UV_RUN_DEFAULT);
-    if (uv_loop_close(the.loop) != 0)
-        log_panic("the event loop still has handles");
-    free(the.loop);
-    the.loop = NULL;
-    close(the.epoll);
-    log_flush();
 }
 
 /* ---- coroutines ---- */
@@ -360,7 +195,7 @@ static struct co *take_stack(void)
         return NULL;
     memset(co, 0, sizeof(*co));
     co->context = context;
-    uv_timer_init(the.loop, &co->timer);
+    uv_timer_init(co_loop(), &co->timer);
     co->timer.data = co;
     return co;
 }

@@ -52,7 +52,7 @@ static inline void co_fd_clogged(struct co_fd *w)
     w->can_write = false;
 }
 
-/* ---- co.c for co_fd.c ---- */
+/* ---- co_loop.c for co_fd.c ---- */
 
 /* The epoll descriptor; events carry the struct co_fd. */
 int co_epoll(void);
