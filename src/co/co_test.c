@@ -354,17 +354,18 @@ static void test_many_coroutines(void **state)
     assert_int_equal(done, 5000);
 }
 
-static int deep(int n)
+/* Each frame looks into the one above, so that no compiler makes a loop of it. */
+static int deep(int n, const volatile char *above)
 {
     volatile char frame[1024];
 
-    frame[0] = (char)n;
-    return n == 0 ? frame[0] : deep(n - 1) + frame[0];
+    frame[0] = (char)(n + above[0]);
+    return n == 0 ? frame[0] : deep(n - 1, frame) + frame[0];
 }
 
 static void digger(void *arg)
 {
-    deep(1000);
+    deep(1000, "");
 }
 
 /* The guard page turns an overflow into a signal instead of a neighbour's changed memory. */
