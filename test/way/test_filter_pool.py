@@ -208,7 +208,8 @@ def test_work_goes_where_it_is_done():
         threads = [threading.Thread(target=front.send, args=(str(i),)) for i in range(4)]
         for t in threads:
             t.start()
-        wait_until(lambda: len(slow.messages()) >= 1, 10, "a message at the slow one")
+        wait_until(lambda: sum(t.is_alive() for t in threads) == len(slow.messages()) >= 1, 10,
+                   "only the slow one has work")
         for i in range(40):
             assert front.send(f"more-{i}").code == 250
         stuck = len(slow.messages())
