@@ -2,12 +2,9 @@
 #include "anvil_table.h"
 
 #include "clock.h"
-#include "log.h"
+#include "shared.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { BUCKETS = ANVIL_CLIENTS * 2, PROBES = 64, NOBODY = -1 };
 
@@ -26,37 +23,31 @@ struct entry {
 };
 
 struct anvil_table {
-    pthread_mutex_t lock;
+    struct shared_lock lock;
     uint32_t hand; /* where the search for a free entry goes on */
     int32_t bucket[BUCKETS];
     struct entry entries[ANVIL_CLIENTS];
 };
 
-/* Robust: a worker that is killed while it holds the lock leaves counts that are at most one event off. */
 struct anvil_table *anvil_table_new(void)
 {
-    struct anvil_table *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pthread_mutexattr_t attr;
+    struct anvil_table *t = shared_map(sizeof(*t), "client counts");
 
-    if (t == MAP_FAILED)
-        log_fatal("no memory for client counts: %s", strerror(errno));
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&t->lock, &attr);
+    shared_lock_init(&t->lock);
     memset(t->bucket, 0xff, sizeof(t->bucket));
     return t;
 }
 
+/* Nothing to mend: a worker that is killed while it holds the lock leaves counts that are at most one event
+ * off. */
 static void lock(struct anvil_table *t)
 {
-    if (pthread_mutex_lock(&t->lock) == EOWNERDEAD)
-        pthread_mutex_consistent(&t->lock);
+    shared_lock(&t->lock);
 }
 
 static void unlock(struct anvil_table *t)
 {
-    pthread_mutex_unlock(&t->lock);
+    shared_unlock(&t->lock);
 }
 
 /* FNV-1a. */

@@ -3,12 +3,9 @@
 
 #include "clock.h"
 #include "format.h"
-#include "log.h"
+#include "shared.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { BUCKETS = COPIES_ENTRIES, PROBES = 64, NOBODY = -1, ORPHAN_MS = 600000 };
 
@@ -32,7 +29,7 @@ struct copies_entry {
 };
 
 struct copies_table {
-    pthread_mutex_t lock;
+    struct shared_lock lock;
     uint32_t used; /* entries that were ever in use: the first ones */
     uint32_t hand; /* where the oldest are */
     int32_t bucket[BUCKETS];
@@ -41,16 +38,9 @@ struct copies_table {
 
 struct copies_table *copies_table_new(void)
 {
-    struct copies_table *t =
-        mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pthread_mutexattr_t attr;
+    struct copies_table *t = shared_map(sizeof(*t), "what was queued lately");
 
-    if (t == MAP_FAILED)
-        log_fatal("no memory for what was queued lately: %s", strerror(errno));
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&t->lock, &attr);
+    shared_lock_init(&t->lock);
     memset(t->bucket, 0xff, sizeof(t->bucket));
     return t;
 }
@@ -87,7 +77,7 @@ static void unlink_entry(struct copies_table *t, struct copies_entry *e)
     e->state = FREE;
 }
 
-/* Robust: of a worker that was killed while it held the lock, at most one entry is half changed. Its state,
+/* Of a worker that was killed while it held the lock, at most one entry is half changed. Its state,
  * which is written last, tells whether it counts. */
 static void mend(struct copies_table *t)
 {
@@ -99,15 +89,13 @@ static void mend(struct copies_table *t)
 
 static void lock(struct copies_table *t)
 {
-    if (pthread_mutex_lock(&t->lock) != EOWNERDEAD)
-        return;
-    mend(t);
-    pthread_mutex_consistent(&t->lock);
+    if (shared_lock(&t->lock))
+        mend(t);
 }
 
 static void unlock(struct copies_table *t)
 {
-    pthread_mutex_unlock(&t->lock);
+    shared_unlock(&t->lock);
 }
 
 /* ---- room ---- */

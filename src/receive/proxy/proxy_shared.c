@@ -13,7 +13,7 @@ struct proxy_table {
     uint64_t turn;
     struct proxy_entry entries[PROXY_ENDPOINTS];
 };
-static const struct shared_head head = {0x53505059, 2, sizeof(struct proxy_table)}; /* "YPPS" */
+static const struct shared_head head = {0x53505058, 1, sizeof(struct proxy_table)}; /* "SPPX" */
 
 static struct proxy_table *shared;
 static unsigned own_worker;

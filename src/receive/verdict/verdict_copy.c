@@ -12,11 +12,11 @@
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -27,11 +27,8 @@ enum { STEP_MS = 1, HANG_MS = 1000 };
 
 struct verdict_copies *verdict_copies_new(void)
 {
-    struct verdict_copies *all =
-        mmap(NULL, sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct verdict_copies *all = shared_map(sizeof(*all), "messages in hand");
 
-    if (all == MAP_FAILED)
-        log_fatal("no memory for messages in hand: %s", strerror(errno));
     all->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (all->bell < 0)
         log_fatal("no bell for messages in hand: %s", strerror(errno));

@@ -2,94 +2,42 @@
 #include "verdict_shared.h"
 
 #include "clock.h"
-#include "log.h"
 #include "mem.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { MAGIC = 0x56444354, VERSION = 1 };
-
-static const char file_name[] = "verdicts.state";
+static const struct shared_head head = {0x56444354, 2, sizeof(struct verdict_shared)}; /* "VDCT" */
 
 /* ---- the mapping ---- */
 
-/* A new file under the name: nobody else can have it open for writing, and so nobody can make it shorter. */
-static int make_file(const char *directory)
+static char *name_in(const char *directory)
 {
-    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1, saved;
-    struct stat st;
-
-    if (dir < 0)
-        return -1;
-    if (unlinkat(dir, file_name, 0) == 0 || errno == ENOENT)
-        fd = openat(dir, file_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (fd >= 0 && (ftruncate(fd, sizeof(struct verdict_shared)) != 0 ||
-                    (fstat(dir, &st) == 0 && fchown(fd, (uid_t)-1, st.st_gid) != 0))) {
-        saved = errno;
-        close(fd);
-        errno = saved;
-        fd = -1;
-    }
-    saved = errno;
-    close(dir);
-    errno = saved;
-    return fd;
-}
-
-static struct verdict_shared *map(const char *directory)
-{
-    int fd = make_file(directory), flags = MAP_SHARED;
-    void *p;
-
-    if (fd < 0) {
-        log_warn("%s/%s: %s: numbers of the verdict memory are not shown", directory, file_name,
-                 strerror(errno));
-        flags |= MAP_ANONYMOUS;
-    }
-    p = mmap(NULL, sizeof(struct verdict_shared), PROT_READ | PROT_WRITE, flags, fd, 0);
-    if (p == MAP_FAILED)
-        log_fatal("no memory for running scans: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return p;
+    return mem_printf(NULL, "%s/verdicts.state", directory);
 }
 
 struct verdict_shared *verdict_shared_new(const char *directory)
 {
-    struct verdict_shared *s = map(directory);
-    pthread_mutexattr_t attr;
+    char *path = name_in(directory);
+    struct verdict_shared *s = shared_map_file(path, &head, "running scans");
 
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&s->lock, &attr);
-    s->version = VERSION;
-    s->magic = MAGIC;
+    shared_lock_init(&s->lock);
+    talloc_free(path);
     return s;
 }
 
 bool verdict_shared_read(const char *directory, uint64_t counters_r[VERDICT_COUNTERS])
 {
-    char *path = mem_printf(NULL, "%s/%s", directory, file_name);
+    char *path = name_in(directory);
     struct {
-        uint32_t magic, version;
+        struct shared_head head;
         uint64_t counters[VERDICT_COUNTERS];
-    } head;
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    bool good = fd >= 0 && read(fd, &head, sizeof(head)) == sizeof(head) && head.magic == MAGIC &&
-                head.version == VERSION;
+    } there;
+    struct error *e = shared_file_read(path, &head, &there, sizeof(there));
+    bool is_good = e == NULL;
 
-    if (good)
-        memcpy(counters_r, head.counters, sizeof(head.counters));
-    if (fd >= 0)
-        close(fd);
+    if (is_good)
+        memcpy(counters_r, there.counters, sizeof(there.counters));
+    error_free(&e);
     talloc_free(path);
-    return good;
+    return is_good;
 }
 
 /* ---- the lock ---- */
@@ -118,15 +66,13 @@ static void recount(struct verdict_shared *s)
 
 void verdict_shared_lock(struct verdict_shared *s)
 {
-    if (pthread_mutex_lock(&s->lock) == EOWNERDEAD) {
+    if (shared_lock(&s->lock))
         recount(s);
-        pthread_mutex_consistent(&s->lock);
-    }
 }
 
 void verdict_shared_unlock(struct verdict_shared *s)
 {
-    pthread_mutex_unlock(&s->lock);
+    shared_unlock(&s->lock);
 }
 
 /* ---- runs ---- */

@@ -9,9 +9,9 @@
 #ifndef VERDICT_VERDICT_SHARED_H
 #define VERDICT_VERDICT_SHARED_H
 
+#include "shared.h"
 #include "verdict.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* A key has one set of places, given by its first bytes: nothing is linked, so nothing can be left half
@@ -45,7 +45,7 @@ struct verdict_run {
 };
 
 struct verdict_shared {
-    uint32_t magic, version;
+    struct shared_head head;
     atomic_uint_fast64_t counters[VERDICT_COUNTERS];
     /* ---- up to here read by tools ---- */
     atomic_uint_fast64_t changes; /* runs that ended: who waits looks again */
@@ -53,7 +53,7 @@ struct verdict_shared {
         accounted; /* the database's transaction that kept_hints and VERDICT_ENTRIES stand for */
     atomic_uint_fast64_t swept_ms;         /* when expired verdicts were looked for last; 0: never */
     atomic_uint generation;                /* databases that were moved aside */
-    pthread_mutex_t lock;                  /* runs, and the moving aside */
+    struct shared_lock lock;               /* runs, and the moving aside */
     atomic_uint run_hints[VERDICT_HINTS];  /* running scans; changed under the lock */
     atomic_uint kept_hints[VERDICT_HINTS]; /* kept verdicts; changed in a write transaction */
     struct verdict_run runs[VERDICT_SETS][VERDICT_WAYS];

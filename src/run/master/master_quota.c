@@ -6,14 +6,12 @@
 #include "io.h"
 #include "log.h"
 #include "mem.h"
+#include "shared.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct page {
@@ -29,10 +27,10 @@ struct page {
 };
 
 struct pages {
-    uint32_t magic, version;
+    struct shared_head head;
     struct page at[MASTER_SERVICES];
 };
-enum { MAGIC = 0x53505351, VERSION = 2 };
+static const struct shared_head head = {0x53505351, 3, sizeof(struct pages)}; /* "SPSQ" */
 
 static struct pages *pages;
 
@@ -43,50 +41,24 @@ struct master_quota {
 
 /* ---- where they are ---- */
 
-/* A new file under a name of its own takes the old one's place: an older master's workers keep theirs. */
-static int make_file(const char *directory)
+static char *name_in(const char *data_directory)
 {
-    char *path = mem_printf(NULL, "%s/sessions", directory), *fresh = mem_printf(path, "%s.new", path);
-    int fd;
-
-    unlink(fresh);
-    fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (fd >= 0 && (ftruncate(fd, sizeof(*pages)) != 0 || rename(fresh, path) != 0)) {
-        close(fd);
-        fd = -1;
-    }
-    talloc_free(path);
-    return fd;
-}
-
-static void map_pages(int fd)
-{
-    pages =
-        mmap(NULL, sizeof(*pages), PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
-    if (pages == MAP_FAILED)
-        log_fatal("session counters: %s", strerror(errno));
-    pages->magic = MAGIC;
-    pages->version = VERSION;
+    return mem_printf(NULL, "%s/sessions", data_directory);
 }
 
 void master_quota_prepare(const char *data_directory)
 {
-    int fd;
+    char *path = name_in(data_directory);
 
-    if (pages != NULL)
-        return;
-    fd = make_file(data_directory);
-    if (fd < 0)
-        log_warn("%s/sessions: %s: `top` cannot show sessions", data_directory, strerror(errno));
-    map_pages(fd);
-    if (fd >= 0)
-        close(fd);
+    if (pages == NULL)
+        pages = shared_map_file(path, &head, "session counters");
+    talloc_free(path);
 }
 
 static struct page *take_page(const char *service)
 {
     if (pages == NULL)
-        map_pages(-1);
+        pages = shared_map(sizeof(*pages), "session counters");
     for (size_t i = 0; i < MASTER_SERVICES; i++)
         if (pages->at[i].service[0] == '\0') {
             memset(&pages->at[i], 0, sizeof(pages->at[i]));
@@ -274,24 +246,13 @@ static void read_page(const struct page *p, struct master_sessions *out)
 
 struct error *master_quota_snapshot(const char *data_directory, struct master_sessions out_r[MASTER_SERVICES])
 {
-    char *path = mem_printf(NULL, "%s/sessions", data_directory);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const struct pages *there = MAP_FAILED;
-    struct error *e = NULL;
-    struct stat st;
+    char *path = name_in(data_directory);
+    struct pages *there = mem_new(NULL, struct pages);
+    struct error *e = shared_file_read(path, &head, there, sizeof(*there));
 
-    if (fd < 0 || fstat(fd, &st) != 0)
-        e = error_errno(errno, "%s", path);
-    else if (st.st_size == (off_t)sizeof(*there))
-        there = mmap(NULL, sizeof(*there), PROT_READ, MAP_SHARED, fd, 0);
-    if (e == NULL && (there == MAP_FAILED || there->magic != MAGIC || there->version != VERSION))
-        e = error_new(ERROR_PERM, "%s: not of this version", path);
     for (size_t i = 0; e == NULL && i < MASTER_SERVICES; i++)
         read_page(&there->at[i], &out_r[i]);
-    if (there != MAP_FAILED)
-        munmap((void *)(uintptr_t)there, sizeof(*there));
-    if (fd >= 0)
-        close(fd);
+    talloc_free(there);
     talloc_free(path);
     return e;
 }
