@@ -2,6 +2,7 @@
 queue, on hold."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,14 @@ from server import KINDS, smtpd
 
 SLOTS, SCAN_MS = 20, 500
 
-# Ours: parameters of the server before the filter, and of the whole instance.
-OURS = {"smtpd_proxy_options": "speed_adjust"}
+# Ours: parameters of the server before the filter, and of the whole instance. The first two are those of the main.cf that we
+# ship: the message first, and as many slots as the filter has. The clients are on 127/8, so they are of class "own"; they
+# give up after 30 s, and doc/admission.md wants a class's patience below that of its clients.
+OURS = {
+    "smtpd_proxy_options": "speed_adjust",
+    "smtpd_proxy_concurrency_limit": str(SLOTS),
+    "smtpd_proxy_own_patience": "20s",
+}
 OURS_MAIN = {}
 OURS_SESSIONS = 10000
 
@@ -24,7 +31,7 @@ SUBJECTS = {
     "ours": ("ours", OURS, OURS_SESSIONS),
     "postfix": ("postfix", {}, 100),
     "postfix speed_adjust": ("postfix", SPEED_ADJUST, 100),
-    "postfix 20": ("postfix", {}, 20),
+    "postfix 20": ("postfix", {}, SLOTS),
     "postfix 1000": ("postfix", {}, 1000),
     "postfix 1000 speed_adjust": ("postfix", SPEED_ADJUST, 1000),
     "haraka": ("haraka", {}, None),
@@ -97,6 +104,12 @@ class Chain:
             wait_until(is_quiet, seconds, "an idle filter", poll=0.5)
         except Timeout:
             print(f"warning: the filter still works {seconds} s after the last client left", file=sys.stderr)
+
+    def remembered(self):
+        """How many verdicts that no client has heard our server keeps; others keep none."""
+        if self.kind != "ours":
+            return 0
+        return int(re.search(r"^sallyport_verdicts (\d+)$", self.server.run("metrics").stdout, re.M).group(1))
 
     def pids(self):
         return {**self.server.pids(), **(self.front.pids() if self.front else {})}

@@ -1,4 +1,5 @@
-"""Line charts as SVG, for doc/performance.md. Nothing but text: no library is needed to make or to see them."""
+"""Line and bar charts as SVG, for doc/performance.md. Nothing but text: no library is needed to make or to see them. They
+bring their own white ground, so they can be read on a dark page too."""
 
 import math
 from xml.sax.saxutils import escape
@@ -36,7 +37,8 @@ def ticks(low, high, is_log):
 
 
 def lines(title, x_name, y_name, series, log_y=False, mark=None):
-    """SVG text of {name: [(x, y)]}; x is logarithmic and its points are its ticks. mark: (y, text) of a line across."""
+    """SVG text of {name: [(x, y)]}; x is logarithmic and its points are its ticks. mark: (y, text) of a line across. The first
+    series lies above the others."""
     xs = sorted({x for points in series.values() for x, _ in points})
     ys = [y for points in series.values() for _, y in points] + ([mark[0]] if mark else [])
     if log_y:
@@ -44,34 +46,75 @@ def lines(title, x_name, y_name, series, log_y=False, mark=None):
     y_ticks = ticks(min(ys) if log_y else 0, max(ys), log_y)
     x = Scale(xs[0], xs[-1], LEFT, WIDTH - RIGHT, True)
     y = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP, log_y)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-           f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-           _text((LEFT + WIDTH - RIGHT) / 2, 22, title, size=14),
+    out = [*_sheet(HEIGHT), _text((LEFT + WIDTH - RIGHT) / 2, 22, title, size=14),
            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_name),
            f'<g transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">{_text(0, 0, y_name)}</g>']
     for t in y_ticks:
         out.append(_line(LEFT, y(t), WIDTH - RIGHT, y(t), "#dddddd"))
-        out.append(_text(LEFT - 8, y(t) + 4, f"{t:g}", anchor="end"))
+        out.append(_text(LEFT - 8, y(t) + 4, f"{t:.10g}", anchor="end"))
     for t in xs:
         out.append(_line(x(t), HEIGHT - BOTTOM, x(t), HEIGHT - BOTTOM + 5, "black"))
         out.append(_text(x(t), HEIGHT - BOTTOM + 18, f"{t:g}"))
     if mark:
         out.append(_line(LEFT, y(mark[0]), WIDTH - RIGHT, y(mark[0]), "#aa0000", "4 4"))
-        out.append(_text(LEFT + 4, y(mark[0]) - 5, mark[1], anchor="start", colour="#aa0000"))
+        out += _legend(len(series), mark[1], "#aa0000", "4 4", 1)
     out.append(f'<path d="M {LEFT} {TOP} V {HEIGHT - BOTTOM} H {WIDTH - RIGHT}" fill="none" stroke="black"/>')
-    for n, (name, points) in enumerate(series.items()):
+    for n, (name, points) in reversed(list(enumerate(series.items()))):
         out += _series(n, name, [(x(a), y(max(b, 0.1) if log_y else b)) for a, b in sorted(points)])
     return "\n".join(out) + "\n</svg>\n"
 
 
+def bars(title, groups):
+    """SVG text of {group: [(name, value, least, most)]}: lying bars from zero, each with its number and its spread."""
+    start, end, thick = 210, WIDTH - 90, 22
+    height = TOP + sum(30 + thick * len(rows) for rows in groups.values()) + 15
+    x_ticks = ticks(0, max(most for rows in groups.values() for *_, most in rows), False)
+    x = Scale(0, x_ticks[-1], start, end, False)
+    out = [*_sheet(height), _text(WIDTH / 2, 22, title, size=14)]
+    for t in x_ticks:
+        out += [_line(x(t), TOP, x(t), height - 25, "#dddddd"), _text(x(t), height - 10, f"{t:g}")]
+    y = TOP
+    for group, rows in groups.items():
+        out.append(_text(10, y + 18, group, anchor="start"))
+        y += 26
+        for n, row in enumerate(rows):
+            out += _bar(x, y + n * thick, thick - 6, COLOURS[n % len(COLOURS)], *row)
+        y += thick * len(rows) + 4
+    return "\n".join(out) + "\n</svg>\n"
+
+
+def _bar(x, top, thick, colour, name, value, least, most):
+    middle = top + thick / 2
+    return [_text(x.start - 8, middle + 4, name, anchor="end"),
+            f'<rect x="{x.start}" y="{top}" width="{x(value) - x.start:.1f}" height="{thick}" fill="{colour}"/>',
+            _line(x(least), middle, x(most), middle, "black"),
+            *(_line(x(at), middle - 4, x(at), middle + 4, "black") for at in (least, most)),
+            _text(max(x(value), x(most)) + 6, middle + 4, f"{value:.3g}" if value < 100 else f"{value:.0f}", anchor="start")]
+
+
+def _sheet(height):
+    return [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">',
+            f'<rect width="{WIDTH}" height="{height}" fill="white"/>']
+
+
 def _series(n, name, points):
-    colour, dash = COLOURS[n % len(COLOURS)], DASHES[n // 2 % len(DASHES)]
+    colour, dash, width = COLOURS[n % len(COLOURS)], DASHES[(n + 1) // 2 % len(DASHES)], 2 if n else 3
     path = " L ".join(f"{a:.1f} {b:.1f}" for a, b in points)
+    return [f'<path d="M {path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>',
+            *(_point(n, a, b, colour) for a, b in points),
+            *_legend(n, name, colour, dash, width), _point(n, WIDTH - RIGHT + 25, TOP + 10 + n * 20, colour)]
+
+
+def _legend(n, name, colour, dash, width):
     level = TOP + 10 + n * 20
-    return [f'<path d="M {path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>',
-            *(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points),
-            _line(WIDTH - RIGHT + 12, level, WIDTH - RIGHT + 38, level, colour, dash, 2),
+    return [_line(WIDTH - RIGHT + 12, level, WIDTH - RIGHT + 38, level, colour, dash, width),
             _text(WIDTH - RIGHT + 44, level + 4, name, anchor="start")]
+
+
+def _point(n, x, y, colour):
+    """A circle or a square or a triangle, by turns."""
+    shape = ("M -4 0 a 4 4 0 1 0 8 0 a 4 4 0 1 0 -8 0 Z", "M -3.5 -3.5 h 7 v 7 h -7 Z", "M 0 -5 l 4.5 8 h -9 Z")[n % 3]
+    return f'<path d="{shape}" transform="translate({x:.1f} {y:.1f})" fill="{colour}"/>'
 
 
 def _line(x1, y1, x2, y2, colour, dash="", width=1):
