@@ -31,6 +31,8 @@ void mail_id_setup(unsigned worker, bool is_long); /* worker: 0..255, different 
 void mail_id_new(char id[MAIL_ID_SIZE]);
 /* Has the shape of an id of ours, so it may name a file: 6 to 30 letters and digits. */
 bool mail_id_is_valid(struct bytes id);
+/* When it was given out, in seconds of Unix time, if it has one of these forms; else 0. */
+uint64_t mail_id_time(struct bytes id);
 
 /* ---- reply ---- */
 

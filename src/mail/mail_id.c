@@ -4,6 +4,8 @@
 #include "clock.h"
 #include "format.h"
 
+#include <string.h>
+
 /* Postfix's alphabet for long queue ids: no vowels, so no words. */
 static const char digits52[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
 
@@ -63,4 +65,32 @@ bool mail_id_is_valid(struct bytes id)
         if (!ascii_is_digit(id.p[i]) && !ascii_is_alpha(id.p[i]))
             return false;
     return true;
+}
+
+enum { MICROS_DIGITS = 5, SECONDS_DIGITS = 8, SHORT_SIZE = 15, LONG_SECONDS_DIGITS = 6, LONG_MARK = 10 };
+
+static const char digits16[] = "0123456789ABCDEF";
+
+/* 0 when one of them is no digit; nothing is given out in the second 0. */
+static uint64_t number(struct bytes text, const char *digits, unsigned base)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        const char *digit = text.p[i] != '\0' ? strchr(digits, text.p[i]) : NULL;
+
+        if (digit == NULL)
+            return 0;
+        value = value * base + (uint64_t)(digit - digits);
+    }
+    return value;
+}
+
+uint64_t mail_id_time(struct bytes id)
+{
+    if (id.n > LONG_MARK && id.p[LONG_MARK] == 'z')
+        return number(bytes(id.p, LONG_SECONDS_DIGITS), digits52, 52);
+    if (id.n == SHORT_SIZE)
+        return number(bytes(id.p + MICROS_DIGITS, SECONDS_DIGITS), digits16, 16);
+    return 0;
 }

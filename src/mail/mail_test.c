@@ -28,6 +28,11 @@ static void test_ids_are_new_and_valid(void **state)
         }
     }
     assert_int_equal(one[10], 'z');
+    assert_in_range(mail_id_time(bytes_of(one)), time(NULL) - 5, time(NULL) + 1);
+    assert_int_equal(mail_id_time(BYTES("0ABCD6B01DC0E03")), 0x6B01DC0E);
+    assert_int_equal(mail_id_time(BYTES("0ABCD6B01DC0e03")), 0);
+    assert_int_equal(mail_id_time(BYTES("ABCDEF0123")), 0);
+    assert_int_equal(mail_id_time(BYTES("")), 0);
     assert_false(mail_id_is_valid(BYTES("../../etc")));
     assert_false(mail_id_is_valid(BYTES("ABC")));
     assert_false(mail_id_is_valid(BYTES("ABCDEF\0GH")));

@@ -227,6 +227,8 @@ bool queue_id_is_free(struct queue *q, const char *id)
     char path[QUEUE_PATH_SIZE];
     struct stat st;
 
+    if (queue_seen_is_new(bytes_of(id)))
+        return true;
     for (int i = 0; i < QUEUE_PLACES; i++) {
         if (!queue_path(q, i, id, path))
             return false;

@@ -49,6 +49,10 @@ const char *queue_directory(const struct queue *q);
  * the next start has nothing to bring back. Blocking; trouble is logged. */
 void queue_settle(struct queue *q);
 
+/* Before the processes that write messages are forked: memory of the host, in which they tell each other the
+ * ids of queue files. Without it queue_id_is_free() looks into every place. */
+void queue_prepare(void);
+
 /* No message of this id is anywhere in the queue. */
 bool queue_id_is_free(struct queue *q, const char *id);
 /* Free bytes on the queue's disk (statvfs, remembered for a second). */

@@ -86,4 +86,11 @@ const char *queue_parse_envelope(struct queue_envelope *env, const struct queue_
 void queue_escape(struct buf *out, const char *text);
 bool queue_unescape(char *text);
 
+/* ---- queue_seen.c ---- */
+
+/* A queue file of this id is about to be made. */
+void queue_seen_note(struct bytes id);
+/* It is certain that there was none. False: there was, or nothing is known of it. */
+bool queue_seen_is_new(struct bytes id);
+
 #endif

@@ -143,6 +143,7 @@ co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct que
     format_print(w->job->name, sizeof(w->job->name), "%s", env->id);
     w->job->place = place;
     w->job->dir = w->q->place[place];
+    queue_seen_note(bytes_of(env->id));
     if (!queue_commit(w->q, w->job, deadline, &end, &was_durable)) {
         note_end(w, end, "commit queue file");
         w->code = was_durable ? 0 : w->code;

@@ -6,6 +6,7 @@
 #include "copies.h"
 #include "mem.h"
 #include "proxy.h"
+#include "queue_file.h"
 #include "verdict.h"
 
 #include <string.h>
@@ -37,6 +38,7 @@ void daemon_prepare(const struct conf *conf)
     char *path = mem_printf(NULL, "%s/" DAEMON_ENDPOINTS, conf_text(conf, "data_directory"));
 
     anvil_prepare();
+    queue_prepare();
     copies_prepare();
     proxy_prepare(path);
     admission_prepare(conf_text(conf, "data_directory"));

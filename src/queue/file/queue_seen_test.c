@@ -1,0 +1,132 @@
+/* Ids that queue files got lately: who is certain to be new, and when nothing is known. */
+#include "queue_private.h"
+
+#include "clock.h"
+#include "format.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static uint64_t seconds(void)
+{
+    return clock_real_us() / 1000000;
+}
+
+/* Short: the nth id of a second. */
+static struct bytes id_of(uint64_t second, unsigned n)
+{
+    static char id[MAIL_ID_SIZE];
+
+    format_print(id, sizeof(id), "%05X%08X01", n, (unsigned)second);
+    return bytes_of(id);
+}
+
+static void test_nothing_is_known_without_memory(void **state)
+{
+    queue_seen_note(id_of(seconds(), 1));
+    assert_false(queue_seen_is_new(id_of(seconds(), 2)));
+}
+
+static int start(void **state)
+{
+    queue_prepare();
+    return 0;
+}
+
+static void test_what_is_older_than_the_memory_is_not_known(void **state)
+{
+    uint64_t began = seconds();
+
+    assert_false(queue_seen_is_new(id_of(began, 1)));
+    assert_false(queue_seen_is_new(id_of(began - 1000, 1)));
+    clock_skip_ms(5000);
+    assert_false(queue_seen_is_new(id_of(began, 1)));
+    assert_true(queue_seen_is_new(id_of(began + 4, 1)));
+}
+
+static void test_seen_once_is_not_new(void **state)
+{
+    char id[MAIL_ID_SIZE];
+
+    clock_skip_ms(5000);
+    for (int is_long = 0; is_long < 2; is_long++) {
+        mail_id_setup(7, is_long);
+        mail_id_new(id);
+        assert_true(queue_seen_is_new(bytes_of(id)));
+        queue_seen_note(bytes_of(id));
+        assert_false(queue_seen_is_new(bytes_of(id)));
+        queue_seen_note(bytes_of(id));
+        mail_id_new(id);
+        assert_true(queue_seen_is_new(bytes_of(id)));
+    }
+}
+
+static void test_other_processes_know(void **state)
+{
+    char id[MAIL_ID_SIZE];
+    int status;
+    pid_t pid;
+
+    clock_skip_ms(5000);
+    mail_id_new(id);
+    pid = fork();
+    if (pid == 0) {
+        queue_seen_note(bytes_of(id));
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_false(queue_seen_is_new(bytes_of(id)));
+}
+
+static void test_what_no_clock_of_ours_gave_is_not_known(void **state)
+{
+    clock_skip_ms(5000);
+    assert_false(queue_seen_is_new(id_of(seconds() + 60, 1)));
+    assert_false(queue_seen_is_new(BYTES("ABCDEF0123")));
+    assert_false(queue_seen_is_new(BYTES("GGGGGGGGGGGGGGG")));
+    assert_false(queue_seen_is_new(BYTES("")));
+}
+
+/* More than there is room for: what is forgotten is not called new, and what has just come is remembered. */
+static void test_what_is_forgotten_is_not_known(void **state)
+{
+    enum { PER_SECOND = 20000, SECONDS = 30 };
+    uint64_t first, known = 0;
+
+    clock_skip_ms(5000);
+    first = seconds();
+    assert_true(queue_seen_is_new(id_of(first, 0)));
+    for (unsigned s = 0; s < SECONDS; s++)
+        for (unsigned n = 0; n < PER_SECOND; n++)
+            queue_seen_note(id_of(first + s, n));
+    clock_skip_ms(1000 * SECONDS);
+    for (unsigned s = 0; s < SECONDS; s++) {
+        for (unsigned n = 0; n < PER_SECOND; n += 7)
+            assert_false(queue_seen_is_new(id_of(first + s, n)));
+        known += queue_seen_is_new(id_of(first + s, PER_SECOND));
+    }
+    assert_false(queue_seen_is_new(id_of(first, PER_SECOND)));
+    assert_in_range(known, 1, SECONDS - 1);
+    assert_true(queue_seen_is_new(id_of(first + SECONDS - 1, PER_SECOND)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_is_known_without_memory),
+        cmocka_unit_test_setup(test_what_is_older_than_the_memory_is_not_known, start),
+        cmocka_unit_test_setup(test_seen_once_is_not_new, start),
+        cmocka_unit_test_setup(test_other_processes_know, start),
+        cmocka_unit_test_setup(test_what_no_clock_of_ours_gave_is_not_known, start),
+        cmocka_unit_test_setup(test_what_is_forgotten_is_not_known, start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
