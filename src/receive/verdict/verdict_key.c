@@ -15,8 +15,7 @@
 
 struct verdict_digest {
     EVP_MD_CTX *evp;
-    const struct mail_envelope *envelope;
-    const char *filter;
+    uint64_t envelope_hash;
     uint64_t content_size;
 };
 
@@ -36,15 +35,25 @@ static uint64_t mix_text(uint64_t hash, const char *text)
     return mix(hash, text, strlen(text) + 1);
 }
 
-uint32_t verdict_hint(const char *filter, const struct mail_envelope *e, uint64_t content_size)
+static uint64_t envelope_hash(const char *filter, const struct mail_envelope *e)
 {
     uint64_t hash = mix_text(14695981039346656037u, filter);
 
     hash = mix_text(hash, e->sender);
     for (size_t i = 0; i < e->rcpt_count; i++)
         hash = mix_text(hash, e->rcpts[i]->addr);
+    return hash;
+}
+
+static uint32_t hint_of(uint64_t hash, uint64_t content_size)
+{
     hash = mix(hash, &content_size, sizeof(content_size));
     return (uint32_t)(hash >> 32 ^ hash);
+}
+
+uint32_t verdict_hint(const char *filter, const struct mail_envelope *e, uint64_t content_size)
+{
+    return hint_of(envelope_hash(filter, e), content_size);
 }
 
 /* ---- digest ---- */
@@ -135,8 +144,7 @@ struct verdict_digest *verdict_key_begin(const void *ctx, const struct verdict *
     talloc_set_destructor(d, destroy);
     if (d->evp == NULL || EVP_DigestInit_ex2(d->evp, m->sha256, NULL) != 1)
         log_fatal("no SHA-256 from libcrypto");
-    d->envelope = e;
-    d->filter = m->filter;
+    d->envelope_hash = envelope_hash(m->filter, e);
     add_field(d, BYTES("sallyport verdict"));
     add_field(d, bytes_of(m->filter));
     add_field(d, bytes_of(e->sender));
@@ -157,7 +165,7 @@ void verdict_key_add(struct verdict_digest *d, struct bytes content)
 
 struct verdict_key verdict_key_end(struct verdict_digest **d)
 {
-    struct verdict_key key = {.hint = verdict_hint((*d)->filter, (*d)->envelope, (*d)->content_size)};
+    struct verdict_key key = {.hint = hint_of((*d)->envelope_hash, (*d)->content_size)};
 
     add_number(*d, (*d)->content_size);
     if (EVP_DigestFinal_ex((*d)->evp, key.hash, NULL) != 1)

@@ -46,6 +46,7 @@ static struct verdict_key key_in_pieces(const struct message *msg, size_t piece)
     struct bytes left = bytes_of(msg->content);
     struct verdict_digest *d;
     struct verdict_key key;
+    uint32_t hint;
 
     for (; e.rcpt_count < 3 && msg->rcpts[e.rcpt_count].rcpt != NULL; e.rcpt_count++) {
         size_t i = e.rcpt_count;
@@ -54,12 +55,14 @@ static struct verdict_key key_in_pieces(const struct message *msg, size_t piece)
         places[i] = &rcpts[i];
     }
     d = verdict_key_begin(NULL, &memory, &e);
+    hint = verdict_hint(memory.filter, &e, strlen(msg->content));
+    e = (struct mail_envelope){0}; /* the digest may outlive it */
     while (left.n > 0) {
         verdict_key_add(d, bytes(left.p, left.n < piece ? left.n : piece));
         left = bytes_skip(left, piece);
     }
     key = verdict_key_end(&d);
-    assert_int_equal(key.hint, verdict_hint(memory.filter, &e, strlen(msg->content)));
+    assert_int_equal(key.hint, hint);
     talloc_free(mail);
     return key;
 }
