@@ -48,12 +48,17 @@ def test_nothing_has_happened(front):
     assert "slots 0 of 3" in top and not re.search(r"nan|inf\b", top, re.I)
 
 
+def wait_for_messages(server, filter, outcome, n):
+    """Numbers of admission are shown a moment after they change."""
+    wait_until(lambda: prometheus.value(prometheus.parse(server.run("metrics").stdout), "sallyport_filter_messages_total",
+                                        filter=filter, outcome=outcome) == n, 10, f"{n} {outcome} by {filter}")
+
+
 def test_names_are_escaped(front):
     server, ports, _ = front
     with Client(ports[1]) as client:
         assert client.submit(text(b"lost")).code == 451
-    numbers = prometheus.parse(server.run("metrics").stdout)
-    assert prometheus.value(numbers, "sallyport_filter_messages_total", filter=ODD, outcome="lost") == 1
+    wait_for_messages(server, ODD, "lost", 1)
     assert ODD in server.run("top", "-n", "1").stdout
 
 
@@ -67,6 +72,7 @@ def test_counts_are_true(front):
         filter.script["dot"] = "550 5.7.1 no"
         assert client.message(text(b"refused"), quit=False).code == 550
         mine = {"filter": f"127.0.0.1:{filter.port}"}
+        wait_for_messages(server, mine["filter"], "rejected", 1)
         numbers = prometheus.parse(server.run("metrics").stdout)
         for name, labels, wanted in (
                 ("filter_messages_total", {"outcome": "passed"}, 5), ("filter_messages_total", {"outcome": "rejected"}, 1),

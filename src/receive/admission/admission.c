@@ -98,6 +98,7 @@ static struct error *join_pool(struct admission *a, const char *filter, const st
     forget_predecessor(a->worker);
     a->pool = admission_core_pool(admission_lock(), filter, a->hash, a->worker, set, admission_now().ms);
     admission_unlock();
+    admission_save(false);
     if (a->pool == ADMISSION_POOLS)
         return error_new(ERROR_CONF, "more than %d filters with smtpd_proxy_concurrency_limit",
                          ADMISSION_POOLS);

@@ -84,13 +84,13 @@ enum {
     ADMISSION_NAME = 128,
 };
 
-/* Maps the shared memory, backed by DIR/admission (mode 0640, of DIR's owner), before the first fork. The
- * records of clients are taken over from the file that is there, if it is whole; the file is replaced, never
- * changed under an older master's workers. Without a file (logged) the memory is anonymous. Again: nothing.
- */
+/* Maps the shared memory, before the first fork. DIR/admission (mode 0640, of DIR's group) gets what it
+ * holds: numbers soon after they change, records of clients once a minute and when the last worker has ended.
+ * The records are taken over from the file that is there, if it is whole; it is replaced, never changed under
+ * an older master's workers. Without a file (logged) neither outlives the memory. Again: nothing. */
 void admission_prepare(const char *data_directory);
-/* A worker of this id has died: its slots are free, its messages are gone, the next in turn are told. For
- * master, at once. */
+/* A worker of this id has ended or died: its slots are free, its messages are gone, the next in turn are
+ * told. For master, at once. */
 void admission_forget(unsigned worker);
 
 /* The filter's pool in one worker, for all its sessions; owned by ctx. *a_r is NULL when there is nothing to
@@ -173,7 +173,8 @@ struct admission_snapshot {
     uint32_t clients, repairs; /* clients on record; how often a dead worker's unfinished change was mended */
     struct admission_pool_numbers pools[ADMISSION_POOLS];
 };
-/* Reads DIR/admission without disturbing anybody: each number is true, all together nearly of one moment. */
+/* Reads DIR/admission without disturbing anybody: each number is true, all together nearly of one moment, not
+ * long ago. */
 struct error *admission_snapshot(const char *data_directory, struct admission_snapshot *out_r);
 
 #endif

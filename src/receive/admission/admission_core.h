@@ -49,6 +49,8 @@ void admission_core_release(struct admission_shared *s, struct admission_ticket 
 /* Everything of this worker ends. */
 void admission_core_forget(struct admission_shared *s, unsigned worker, struct admission_time now,
                            struct admission_news *news);
+/* Whether the worker (ADMISSION_WORKERS: any) has opened a pool. */
+bool admission_core_is_used(const struct admission_shared *s, unsigned worker);
 /* Slots that are free go to those who wait. */
 void admission_core_grant(struct admission_shared *s, unsigned pool, uint64_t now,
                           struct admission_news *news);

@@ -1,4 +1,5 @@
 /* DIR/admission: records over restarts, and nothing believed that is damaged or strange. */
+#include "admission_core.h"
 #include "admission_record.h"
 #include "admission_shared.h"
 
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,83 +36,121 @@ static struct admission_key key(uint32_t n)
     return k;
 }
 
-static struct admission_shared *map(void)
-{
-    struct error *e = NULL;
+/* A start. */
+struct running {
     struct admission_shared *s;
+    int file;
+};
+
+static struct running start(void)
+{
+    struct running r = {.s = mem_new(NULL, struct admission_shared)};
 
     warnings = 0;
+    admission_core_init(r.s, 1);
     log_capture(count_warning, NULL);
-    s = admission_file_map(dir, &e);
+    assert_null(admission_file_make(r.s, dir, &r.file));
     log_capture(NULL, NULL);
-    assert_null(e);
-    assert_non_null(s);
-    return s;
+    assert_true(r.file >= 0);
+    return r;
 }
 
-static void unmap(struct admission_shared *s)
+static void stop(struct running *r)
 {
-    munmap(s, sizeof(*s));
+    assert_int_equal(admission_file_write(r->s, r->file, true), 0);
+    close(r->file);
+    talloc_free(r->s);
 }
 
 /* A file with records of n clients. */
 static void leave_records(uint32_t n)
 {
     static const struct admission_settings settings = {.half_life = 7 * 86400};
-    struct admission_shared *s;
+    struct running r;
 
     unlink(path);
-    s = map();
+    r = start();
     for (uint32_t i = 0; i < n; i++) {
         struct admission_key k = key(i);
-        uint32_t at = admission_record_need(s, &k, admission_now().real_s);
+        uint32_t at = admission_record_need(r.s, &k, admission_now().real_s);
 
-        admission_record_count(&s->records[at], &settings, ADMISSION_OK, admission_now().real_s);
+        admission_record_count(&r.s->records[at], &settings, ADMISSION_OK, admission_now().real_s);
     }
-    unmap(s);
+    stop(&r);
 }
 
 static uint32_t clients_after_restart(int expected_warnings)
 {
-    struct admission_shared *s = map();
-    uint32_t n = s->clients;
+    struct running r = start();
+    uint32_t n = r.s->clients;
 
     assert_int_equal(warnings, expected_warnings);
-    assert_int_equal(s->untouched, 0);
-    unmap(s);
+    stop(&r);
     return n;
 }
 
 static void test_records_survive(void **state)
 {
     struct admission_key k = key(77);
-    struct admission_shared *s;
+    struct running r;
     struct stat st;
 
     leave_records(1000);
     assert_int_equal(clients_after_restart(0), 1000);
-    s = map();
-    assert_int_not_equal(admission_record_find(s, &k), ADMISSION_NOBODY);
-    unmap(s);
+    r = start();
+    assert_int_not_equal(admission_record_find(r.s, &k), ADMISSION_NOBODY);
+    stop(&r);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0640);
-    assert_int_equal(st.st_size, sizeof(struct admission_shared));
 }
 
-/* Workers of a master that was killed keep their memory: a new start does not change it under them. */
-static void test_old_memory_is_left_alone(void **state)
+/* The machine stops before anything was written: the new file had the old one's records from the first. */
+static void test_records_are_there_from_the_first(void **state)
 {
-    struct admission_shared *old, *fresh;
-    struct admission_key k = key(5000);
+    struct running r;
+
+    leave_records(1000);
+    r = start();
+    memset(r.s->records, 0, sizeof(r.s->records));
+    close(r.file);
+    talloc_free(r.s);
+    assert_int_equal(clients_after_restart(0), 1000);
+}
+
+/* Workers of a master that was killed go on, and do not write to the file of the next. */
+static void test_old_workers_write_their_own_file(void **state)
+{
+    struct admission_snapshot seen;
+    struct running old, fresh;
 
     leave_records(10);
-    old = map();
-    fresh = map();
-    admission_record_need(fresh, &k, 1);
-    assert_int_equal(old->clients, 10);
-    assert_int_equal(fresh->clients, 11);
-    unmap(old);
-    unmap(fresh);
+    old = start();
+    fresh = start();
+    old.s->repairs = 7;
+    stop(&old);
+    assert_null(admission_snapshot(dir, &seen));
+    assert_int_equal(seen.repairs, 0);
+    assert_int_equal(seen.clients, 10);
+    stop(&fresh);
+}
+
+static void test_numbers_are_shown(void **state)
+{
+    struct admission_snapshot seen;
+    struct running r = start();
+
+    for (int i = 0; i < ADMISSION_POOLS; i++) {
+        snprintf(r.s->pools[i].n.name, sizeof(r.s->pools[i].n.name), "filter %d", i);
+        r.s->pools[i].n.classes[ADMISSION_STRANGER].waits_ms = 1000 + (unsigned)i;
+    }
+    r.s->repairs = 3;
+    assert_int_equal(admission_file_write(r.s, r.file, false), 0);
+    assert_null(admission_snapshot(dir, &seen));
+    assert_int_equal(seen.since_us, 1);
+    assert_int_equal(seen.repairs, 3);
+    for (int i = 0; i < ADMISSION_POOLS; i++)
+        assert_memory_equal(&seen.pools[i], &r.s->pools[i].n, sizeof(seen.pools[i]));
+    stop(&r);
 }
 
 static void write_at(off_t at, const void *from, size_t n)
@@ -155,8 +193,9 @@ static void test_rubbish_records(void **state)
     for (uint32_t at = 0; at < 50; at++) {
         for (size_t i = 0; i < sizeof(rubbish); i++)
             rubbish[i] = (unsigned char)rand();
-        write_at((off_t)(offsetof(struct admission_shared, records) + at * sizeof(rubbish)), rubbish,
-                 sizeof(rubbish));
+        write_at(
+            (off_t)(sizeof(struct shared_head) + sizeof(struct admission_snapshot) + at * sizeof(rubbish)),
+            rubbish, sizeof(rubbish));
     }
     assert_in_range(clients_after_restart(0), 0, 100);
 }
@@ -188,9 +227,13 @@ static void test_no_file_to_be_had(void **state)
 {
     struct admission_snapshot all;
     struct error *e = NULL;
+    struct admission_shared *s = mem_new(NULL, struct admission_shared);
+    int file;
 
-    assert_null(admission_file_map("/nonexistent", &e));
+    e = admission_file_make(s, "/nonexistent", &file);
     assert_non_null(e);
+    assert_int_equal(file, -1);
+    talloc_free(s);
     assert_non_null(strstr(e->text, "/nonexistent/admission: without records"));
     error_free(&e);
     e = admission_snapshot("/nonexistent", &all);
@@ -205,9 +248,14 @@ static void test_no_file_to_be_had(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records_survive),   cmocka_unit_test(test_old_memory_is_left_alone),
-        cmocka_unit_test(test_strange_files),     cmocka_unit_test(test_rubbish_records),
-        cmocka_unit_test(test_links_and_folders), cmocka_unit_test(test_no_file_to_be_had),
+        cmocka_unit_test(test_records_survive),
+        cmocka_unit_test(test_records_are_there_from_the_first),
+        cmocka_unit_test(test_old_workers_write_their_own_file),
+        cmocka_unit_test(test_numbers_are_shown),
+        cmocka_unit_test(test_strange_files),
+        cmocka_unit_test(test_rubbish_records),
+        cmocka_unit_test(test_links_and_folders),
+        cmocka_unit_test(test_no_file_to_be_had),
     };
     int failed;
 

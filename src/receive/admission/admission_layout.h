@@ -1,8 +1,8 @@
 /*
  * The shared memory, from end to end: fixed sizes, indexes in place of pointers, so that it means the same in
- * every process and after a restart. NOBODY ends a list. What one message or record says about itself is the
- * truth; lists, heaps and sums are made from it again when a process died in the middle of a change
- * (admission_repair.c). ADMISSION_VERSION counts changes of this layout.
+ * every process. NOBODY ends a list. What one message or record says about itself is the truth; lists, heaps
+ * and sums are made from it again when a process died in the middle of a change (admission_repair.c). Numbers
+ * and records go to a file as they are here (admission_file.c).
  */
 #ifndef ADMISSION_ADMISSION_LAYOUT_H
 #define ADMISSION_ADMISSION_LAYOUT_H
@@ -11,13 +11,13 @@
 #include "admission_ladder.h"
 #include "admission_limit.h"
 #include "admission_predict.h"
+#include "shared.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 
-#define ADMISSION_MAGIC  0x53504144u /* "SPAD" */
 #define ADMISSION_NOBODY UINT32_MAX
 
-enum { ADMISSION_VERSION = 2, ADMISSION_CLIENTS = 65536, ADMISSION_BITS = (ADMISSION_WORKERS + 64) / 64 };
+enum { ADMISSION_CLIENTS = 65536, ADMISSION_BITS = (ADMISSION_WORKERS + 64) / 64 };
 
 /* ---- clients ---- */
 
@@ -119,11 +119,16 @@ struct admission_mailbox {
     uint32_t first;      /* RUNNING messages whose worker does not know yet */
     uint32_t is_pending; /* its eventfd was written and not yet read */
 };
+/* How far the file is behind (admission_save.c). Not under the lock. */
+struct admission_saving {
+    atomic_bool is_behind;
+    atomic_uint_fast64_t taken_until; /* until then a worker sees to it; 0: none does. clock_ms() */
+    atomic_uint_fast64_t records_ms;  /* when it got the records last */
+};
 struct admission_shared {
-    uint32_t magic, version;
-    uint64_t size;
+    struct shared_lock lock;
+    struct admission_saving saving;
     uint64_t since_us;
-    pthread_mutex_t lock;
     uint32_t clients, repairs;
     uint32_t hand; /* where the search for an old record goes on */
     uint32_t free; /* list of messages; those from `untouched` on were never used */

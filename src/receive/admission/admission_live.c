@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-static char dir[] = "/tmp/admission-test-XXXXXX";
+char live_dir[] = "/tmp/admission-test-XXXXXX";
 static void *all; /* owns what tests open */
 
 struct admission *live_open(unsigned worker, const char *filter)
@@ -42,23 +42,41 @@ struct admission_answer live_judge(struct admission *a, struct admission_ticket 
     return admission_judge(a, &who, 4096, t);
 }
 
-struct admission_snapshot live_snapshot(void)
+static struct admission_snapshot shown(void)
 {
     struct admission_snapshot seen;
 
-    assert_null(admission_snapshot(dir, &seen));
+    assert_null(admission_snapshot(live_dir, &seen));
     return seen;
+}
+
+static struct admission_pool_numbers numbers_of(const struct admission_snapshot *seen, const char *filter)
+{
+    for (int i = 0; i < ADMISSION_POOLS; i++)
+        if (strcmp(seen->pools[i].name, filter) == 0)
+            return seen->pools[i];
+    fail_msg("no filter %s", filter);
+    return seen->pools[0];
+}
+
+struct admission_snapshot live_snapshot(void)
+{
+    admission_save(false);
+    return shown();
 }
 
 struct admission_pool_numbers live_numbers(const char *filter)
 {
     struct admission_snapshot seen = live_snapshot();
 
-    for (int i = 0; i < ADMISSION_POOLS; i++)
-        if (strcmp(seen.pools[i].name, filter) == 0)
-            return seen.pools[i];
-    fail_msg("no filter %s", filter);
-    return seen.pools[0];
+    return numbers_of(&seen, filter);
+}
+
+struct admission_pool_numbers live_shown(const char *filter)
+{
+    struct admission_snapshot seen = shown();
+
+    return numbers_of(&seen, filter);
 }
 
 void live_run(void (*fn)(void *), void *arg)
@@ -99,15 +117,15 @@ void live_wait(void *arg)
 
 void live_begin(void)
 {
-    assert_non_null(mkdtemp(dir));
+    assert_non_null(mkdtemp(live_dir));
     all = talloc_new(NULL);
-    admission_prepare(dir);
+    admission_prepare(live_dir);
 }
 
 void live_end(void)
 {
-    unlink(admission_file_name(all, dir));
-    rmdir(dir);
+    unlink(admission_file_name(all, live_dir));
+    rmdir(live_dir);
     table_close_all();
     talloc_free(all);
 }

@@ -7,14 +7,18 @@
 
 enum { LIVE_SLOTS = 2, LIVE_SOON_MS = 10000 };
 
+extern char live_dir[]; /* where the file is */
+
 /* Around all tests of a program. */
 void live_begin(void);
 void live_end(void);
 
 struct admission *live_open(unsigned worker, const char *filter);
 struct admission_answer live_judge(struct admission *a, struct admission_ticket *t);
+/* What the memory says, and what the file says. */
 struct admission_snapshot live_snapshot(void);
 struct admission_pool_numbers live_numbers(const char *filter);
+struct admission_pool_numbers live_shown(const char *filter);
 /* fn(arg) in a coroutine of a loop of its own. */
 void live_run(void (*fn)(void *), void *arg);
 

@@ -5,13 +5,10 @@
 
 #include <string.h>
 
-/* Zeroed memory (a new file's) becomes the shared memory; what is not touched costs nothing. The lock is the
+/* Zeroed memory becomes the shared memory; what is not touched costs nothing. The lock is the
  * caller's. */
 void admission_core_init(struct admission_shared *s, uint64_t real_us)
 {
-    s->magic = ADMISSION_MAGIC;
-    s->version = ADMISSION_VERSION;
-    s->size = sizeof(*s);
     s->since_us = real_us;
     s->free = ADMISSION_NOBODY;
     admission_list_init(&s->stale);
@@ -24,6 +21,17 @@ static bool has_users(const struct admission_pool *p)
     for (unsigned i = 0; i < ADMISSION_BITS; i++)
         if (p->users[i] != 0)
             return true;
+    return false;
+}
+
+bool admission_core_is_used(const struct admission_shared *s, unsigned worker)
+{
+    for (unsigned i = 0; i < ADMISSION_POOLS; i++) {
+        const struct admission_pool *p = &s->pools[i];
+
+        if (worker == ADMISSION_WORKERS ? has_users(p) : (p->users[worker / 64] >> (worker % 64) & 1) != 0)
+            return true;
+    }
     return false;
 }
 

@@ -7,11 +7,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static struct {
     struct admission_shared *memory;
+    int file; /* -1: none */
     int bells[ADMISSION_WORKERS];
     unsigned bell_count;
 } the;
@@ -26,29 +26,7 @@ struct admission_time admission_now(void)
     return (struct admission_time){clock_ms(), (uint32_t)(clock_real_us() / 1000000)};
 }
 
-/* ---- mapping ---- */
-
-static struct admission_shared *map_nameless(void)
-{
-    struct admission_shared *s =
-        mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    if (s == MAP_FAILED)
-        log_fatal("no memory for admission: %s", strerror(errno));
-    admission_core_init(s, clock_real_us());
-    return s;
-}
-
-static void make_lock(struct admission_shared *s)
-{
-    pthread_mutexattr_t attr;
-
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&s->lock, &attr);
-    pthread_mutexattr_destroy(&attr);
-}
+/* ---- memory ---- */
 
 static void make_bells(void)
 {
@@ -73,12 +51,12 @@ void admission_prepare(const char *data_directory)
 
     if (the.memory != NULL)
         return;
-    s = admission_file_map(data_directory, &e);
-    if (s == NULL) {
+    s = shared_map(sizeof(*s), "admission");
+    admission_core_init(s, clock_real_us());
+    shared_lock_init(&s->lock);
+    e = admission_file_make(s, data_directory, &the.file);
+    if (e != NULL)
         log_report(&e);
-        s = map_nameless();
-    }
-    make_lock(s);
     make_bells();
     the.memory = s;
 }
@@ -88,26 +66,26 @@ struct admission_shared *admission_shared(void)
     return the.memory;
 }
 
+int admission_file(void)
+{
+    return the.file;
+}
+
 /* ---- lock ---- */
 
-/* Robust: what a worker that was killed left half done is mended by whoever comes next. */
+/* What a worker that was killed left half done is mended by whoever comes next. */
 struct admission_shared *admission_lock(void)
 {
-    int code = pthread_mutex_lock(&the.memory->lock);
-
-    if (code == EOWNERDEAD) {
+    if (shared_lock(&the.memory->lock)) {
         log_warn("admission: a process died while it changed the shared memory: mended");
         admission_core_repair(the.memory);
-        pthread_mutex_consistent(&the.memory->lock);
-    } else if (code != 0) {
-        log_panic("admission: lock: %s", strerror(code));
     }
     return the.memory;
 }
 
 void admission_unlock(void)
 {
-    pthread_mutex_unlock(&the.memory->lock);
+    shared_unlock(&the.memory->lock);
 }
 
 /* ---- bells ---- */
@@ -130,12 +108,19 @@ void admission_ring(unsigned worker)
 void admission_forget(unsigned worker)
 {
     struct admission_news news = {0};
+    struct admission_shared *s;
+    bool was_user, is_last;
 
     if (the.memory == NULL || worker >= ADMISSION_WORKERS)
         return;
-    admission_core_forget(admission_lock(), worker, admission_now(), &news);
+    s = admission_lock();
+    was_user = admission_core_is_used(s, worker);
+    admission_core_forget(s, worker, admission_now(), &news);
+    is_last = was_user && !admission_core_is_used(s, ADMISSION_WORKERS);
     admission_unlock();
     for (unsigned i = 0; i < ADMISSION_WORKERS; i++)
         if (admission_news_tells(&news, i))
             admission_ring(i);
+    if (was_user)
+        admission_save(is_last);
 }

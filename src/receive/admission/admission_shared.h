@@ -15,10 +15,23 @@ void admission_unlock(void);
 int admission_bell(unsigned worker);
 void admission_ring(unsigned worker);
 
-/* A new file with the records of the one that was there; NULL and *error_r when it cannot be had. */
-struct admission_shared *admission_file_map(const char *data_directory, struct error **error_r);
+/* ---- its file: admission_file.c, and when it is written: admission_save.c ---- */
+
 /* Where it is. Owned by ctx. */
 char *admission_file_name(const void *ctx, const char *data_directory);
+/* Takes over the records of the file that is there, and makes a new one with what the memory holds then; open
+ * to be written until the process ends. *file_r is -1 when it cannot be had. */
+struct error *admission_file_make(struct admission_shared *s, const char *data_directory, int *file_r);
+/* The descriptor; -1: there is no file. */
+int admission_file(void);
+/* Writes numbers, or numbers and records, without the lock. 0, or errno. For any thread. */
+int admission_file_write(const struct admission_shared *s, int file, bool with_records);
+
+/* The memory has changed: a worker writes it to the file, soon, on a thread. Not from outside of coroutines:
+ * then with the next change. */
+void admission_save_soon(void);
+/* At once, by this process. */
+void admission_save(bool with_records);
 
 struct admission_time admission_now(void);
 

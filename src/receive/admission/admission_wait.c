@@ -88,6 +88,7 @@ void admission_pass_on(const struct admission *a, const struct admission_news *n
             else
                 admission_ring(worker);
         }
+    admission_save_soon();
     log_changes(news);
     if (news->changes > 0) {
         the.is_uneasy = true;
