@@ -52,10 +52,11 @@ class Mortal(Relay):
         far = socket.create_connection(("127.0.0.1", self.target))
         threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
         content = b""
-        while not content.endswith(DOT):
+        while DOT not in content:
             piece = near.recv(65536)
             content += piece
-            far.sendall(piece[:-len(DOT)] if content.endswith(DOT) and self.death in ("before", "frozen") else piece)
+            kept = len(content) - content.find(DOT) if DOT in content and self.death in ("before", "frozen") else 0
+            far.sendall(piece[:len(piece) - kept])
         if self.death == "answered":
             wait_until(lambda: self.is_answered, 10, "the next server's answer")
         if self.death == "frozen":
