@@ -1,9 +1,9 @@
 /*
- * Ids that queue files got lately. See queue_private.h.
+ * Ids that queue files got lately, or that were moved. See queue_private.h.
  *
- * A set of buckets without a lock. Each place holds an id's second and 32 bits of its hash, so it is changed by one
- * store. A full bucket forgets its oldest, and from then on the horizon tells that nothing is known of ids up to
- * that second. Before the servers were started nothing is known either.
+ * A set of buckets without a lock. Each place holds an id's second and 32 bits of its hash, so it is changed
+ * by one store. A full bucket forgets its oldest, and from then on the horizon tells that nothing is known of
+ * ids up to that second. Before the servers were started nothing is known either.
  */
 #include "queue_private.h"
 
@@ -15,7 +15,7 @@
 enum { BUCKETS = 8192, WAYS = 16, AHEAD = 1 /* seconds by which another host's clock may be fast */ };
 
 struct seen {
-    _Atomic uint64_t horizon; /* seconds of Unix time */
+    _Atomic uint64_t horizon;                           /* seconds of Unix time */
     _Alignas(64) _Atomic uint64_t place[BUCKETS][WAYS]; /* 0: free */
 };
 
