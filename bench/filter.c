@@ -32,9 +32,10 @@ struct slot {
     size_t n_commands;
     char *content; /* as on the wire, its final dot too */
     size_t size, room;
-    double scanned; /* when the scan is done */
-    size_t said;    /* to the after-filter server: EHLO, the commands, DATA, the content */
-    size_t written; /* of the content */
+    double scanned;  /* when the scan is done */
+    size_t said;     /* to the after-filter server: EHLO, the commands, DATA, the content */
+    size_t written;  /* of the content */
+    bool is_leaving; /* QUIT came with the dot */
 };
 
 static int epoll_fd, listener, after, n_slots, busy;
@@ -105,6 +106,7 @@ static void slot_open(void)
     s->near = (struct end){.fd = fd, .slot = s};
     s->far = (struct end){.fd = -1, .slot = s};
     s->state = COMMANDS;
+    s->is_leaving = false;
     watch(epoll_fd, EPOLL_CTL_ADD, fd, EPOLLIN, &s->near);
     if (++busy == n_slots)
         epoll_ctl(epoll_fd, EPOLL_CTL_DEL, listener, NULL);
@@ -125,6 +127,11 @@ static void verdict(struct slot *s, const char *text)
         return;
     }
     reply(s, line);
+    if (s->is_leaving) {
+        reply(s, "221 2.0.0 Bye\r\n");
+        slot_close(s);
+        return;
+    }
     forget(s);
     s->state = COMMANDS;
     watch(epoll_fd, EPOLL_CTL_ADD, s->near.fd, EPOLLIN, &s->near);
@@ -236,9 +243,11 @@ static bool content_add(struct slot *s, char byte)
                             (s->size == 3 && memcmp(s->content, ".\r\n", 3) == 0));
 }
 
-static void scan_begin(struct slot *s)
+/* Behind the dot nothing but QUIT can stand in a message's last group. */
+static void scan_begin(struct slot *s, const char *rest, size_t n)
 {
     s->state = SCAN;
+    s->is_leaving = n >= 4 && strncasecmp(rest, "QUIT", 4) == 0;
     s->scanned = now_ms() + scan_ms;
     epoll_ctl(epoll_fd, EPOLL_CTL_DEL, s->near.fd, NULL);
 }
@@ -256,8 +265,8 @@ static void near_read(struct slot *s)
     }
     for (ssize_t i = 0; i < n; i++) {
         if (s->state == CONTENT && content_add(s, piece[i])) {
-            scan_begin(s);
-            return; /* nobody says anything behind a dot whose reply he has not */
+            scan_begin(s, piece + i + 1, (size_t)(n - i - 1));
+            return;
         }
         if (s->state == COMMANDS && line_add(&s->near.line, piece[i])) {
             if (!near_command(s))
