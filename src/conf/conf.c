@@ -103,6 +103,17 @@ bool conf_is_set(const struct conf *c, const char *name)
     return e != NULL && !e->is_internal;
 }
 
+bool conf_place(const struct conf *c, const char *name, const char **file_r, unsigned *line_r)
+{
+    const struct conf_entry *e = conf_entry_find(c, name);
+
+    if (e == NULL || e->is_internal || e->file == NULL)
+        return false;
+    *file_r = e->file;
+    *line_r = e->line;
+    return true;
+}
+
 const char *conf_raw(const struct conf *c, const char *name)
 {
     const struct conf_entry *e = conf_entry_find(c, name);

@@ -94,6 +94,8 @@ uint64_t conf_time_ms_for(const struct conf *c, const char *prefix, const char *
 struct error *conf_expand(const void *ctx, const struct conf *c, const char *text, char **out_r);
 /* Whether somebody set the name, in main.cf or, for a service, in its line of master.cf. */
 bool conf_is_set(const struct conf *c, const char *name);
+/* Where that was; false: nobody set it. */
+bool conf_place(const struct conf *c, const char *name, const char **file_r, unsigned *line_r);
 
 /* smtpd_proxy_filter of a server that looks into mail itself: filter_engines between session and queue, no
  * SMTP hop. A list of several filters cannot have this word; a host of that name is written with its port. */

@@ -95,12 +95,17 @@ def test_top_again_and_again(front):
     assert server.run("top", "-s", "0", check=False).returncode == 64
 
 
-def test_nobody_runs_here():
+@pytest.mark.parametrize("has_run", [False, True])
+def test_nobody_runs_here(has_run):
+    """Neither before the first start nor after a stop, when the numbers of the last run are still there."""
     server = Sallyport(smtpd(f"127.0.0.1:{free_port()}"), MAIN)
     try:
+        if has_run:
+            server.start()
+            server.stop()
         for command in ("top", "metrics", "status"):
             done = server.run(command, *(["-n", "1"] if command == "top" else []), check=False)
-            assert done.returncode == 1, done.stdout
+            assert (done.returncode, done.stdout) == (1, "sallyport: the mail system is not running\n")
     finally:
         server.close()
 

@@ -37,6 +37,27 @@ static bool is_known(const struct conf_faults *faults, const char *text)
     return false;
 }
 
+/* What a service stumbles over names the parameter before its first colon. It is mended where it was set: in
+ * main.cf or in the service's own line. */
+static void find_place(const struct conf_service *s, const char *text, const char **file_r, unsigned *line_r)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
+    const char *end = text + strcspn(text, ":"), *word = text;
+    char name[80];
+
+    *file_r = s->file;
+    *line_r = s->line;
+    while (word < end) {
+        size_t n = strspn(word, letters);
+
+        snprintf(name, sizeof(name), "%.*s", (int)n, word);
+        if (n < sizeof(name) && conf_place(s->conf, name, file_r, line_r))
+            return;
+        word += n;
+        word += strcspn(word, letters);
+    }
+}
+
 /* Tables, restriction lists, engines: found by opening them. What several services stumble over is told once.
  */
 static void try_services(const struct conf_services *services, struct conf_faults *faults)
@@ -44,9 +65,13 @@ static void try_services(const struct conf_services *services, struct conf_fault
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];
         struct error *e = daemon_try(s);
+        const char *file;
+        unsigned line;
 
-        if (e != NULL && !is_known(faults, e->text))
-            conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service %s: %s", s->name, e->text);
+        if (e != NULL && !is_known(faults, e->text)) {
+            find_place(s, e->text, &file, &line);
+            conf_fault_add(faults, CONF_ERROR, file, line, "service %s: %s", s->name, e->text);
+        }
         error_free(&e);
     }
 }

@@ -50,11 +50,17 @@ static void print_help(FILE *out)
             TOOL_CONFIG_DIRECTORY);
 }
 
-int tool_usage(const struct tool *t)
+static void print_usage(const struct tool *t, FILE *out)
 {
     for (size_t i = 0; i < COMMANDS; i++)
         if (strcmp(commands[i].name, t->argv[0]) == 0)
-            fprintf(stderr, "usage: sallyport [-c DIR] %s %s\n", commands[i].name, commands[i].arguments);
+            fprintf(out, "usage: sallyport [-c DIR] %s%s%s\n", commands[i].name,
+                    commands[i].arguments[0] ? " " : "", commands[i].arguments);
+}
+
+int tool_usage(const struct tool *t)
+{
+    print_usage(t, stderr);
     return EX_USAGE;
 }
 
@@ -62,6 +68,10 @@ static int run_command(struct tool *t)
 {
     for (size_t i = 0; i < COMMANDS; i++)
         if (strcmp(commands[i].name, t->argv[0]) == 0) {
+            if (t->argc == 2 && strcmp(t->argv[1], "--help") == 0) {
+                print_usage(t, stdout);
+                return 0;
+            }
             if (commands[i].arguments[0] == '\0' && t->argc > 1)
                 return tool_usage(t);
             return commands[i].run(t);
