@@ -501,6 +501,7 @@ def test_cheap_filter():
         all = climb(front, "cheap")
         all[-1].wait(250)
         assert cheap.order() == [all[-1].name]
+        front.server.wait_log(rf": admission: step cheap: to filter 127\.0\.0\.1:{cheap.port}$")
         front.filter.release()
         for one in all:
             one.wait(250)
@@ -524,6 +525,7 @@ def test_hold_filters_from_the_queue():
         held = all[-1]
         held.wait(250)
         assert held.name not in front.filter.order()
+        front.server.wait_log(": admission: step hold: into the queue, and from there to filter scan:")
         wait_until(lambda: held.name in later.order(), 10, "the message at the filter behind the queue")
         assert not front.mailbox().find(mark(held.name)), "never without a word of the filter"
         later.release()

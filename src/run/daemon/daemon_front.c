@@ -5,6 +5,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "daemon_own.h"
+#include "log.h"
 #include "master.h"
 #include "mem.h"
 #include "verdict.h"
@@ -18,6 +19,7 @@ struct daemon_front {
     struct proxy *proxy;
     struct proxy *cheap;     /* NULL without smtpd_proxy_cheap_filter */
     struct cleanup *cleanup; /* NULL without smtpd_proxy_hold_filter */
+    const char *cheap_filter, *hold_filter;
 };
 
 /* ---- the ways ---- */
@@ -34,6 +36,16 @@ static struct mail_sink *sink_of(struct daemon_front *f, void *ctx, enum mail_ro
         break;
     }
     return proxy_sink(ctx, f->proxy);
+}
+
+/* The filter that everything else goes through did not see this one: who reads the log has to know. */
+static void tell(const struct daemon_front *f, const struct mail_envelope *e)
+{
+    if (e->route == MAIL_BY_CHEAP_FILTER)
+        log_info("%s: admission: step cheap: to filter %s", e->id, f->cheap_filter);
+    else if (e->route == MAIL_BY_QUEUE)
+        log_info("%s: admission: step hold: into the queue, and from there to filter %s", e->id,
+                 f->hold_filter);
 }
 
 struct route {
@@ -53,6 +65,7 @@ static mail_waits struct mail_reply begin(struct mail_sink *s, const struct mail
     struct route *r = route_of(s);
 
     r->next = sink_of(r->front, r, envelope->route);
+    tell(r->front, envelope);
     return r->next->ops->begin(r->next, client, envelope);
 }
 
@@ -172,6 +185,8 @@ struct error *daemon_front_open(const void *ctx, const struct conf *conf, unsign
     struct error *e = admit_open(f, conf, filter, worker, verdict, &f->admit);
 
     *front_r = f;
+    f->cheap_filter = conf_text(conf, "smtpd_proxy_cheap_filter");
+    f->hold_filter = conf_text(conf, "smtpd_proxy_hold_filter");
     if (verdict != NULL)
         daemon_at_end(flush, verdict);
     f->proxy = proxy;
