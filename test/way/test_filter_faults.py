@@ -199,3 +199,19 @@ def test_verdict_of_a_filter_that_closes_behind_it(front, mode, verdict):
         for _ in range(30):
             assert str(client.message(HEAD % b"close" + b"\r\nclose\r\n", quit=False)) == verdict
             client.wants("RSET", 250)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("phase", ["xforward", "mail", "rcpt"])
+def test_no_command_is_sent_as_content(front, mode, phase):
+    """A filter that answers DATA with 354 though it has refused what came before it in the group: no QUIT for it."""
+    if mode not in MODES_OF[front.server.kind]:
+        pytest.skip("Postfix always sends one by one")
+    front.fake.script = {**ACCEPT, phase: "550 5.7.1 no"}
+    before = len(front.fake.transcripts)
+    with Client(front.port(mode, "")) as client:
+        reply = client.submit(HEAD % b"content" + b"\r\ncontent\r\n")
+        assert str(reply) == (TROUBLE if phase == "xforward" else "550 5.7.1 no")
+    talk = front.fake.transcripts[before]
+    wait_until(lambda: talk.ended, 10, "the end of the connection")
+    assert talk.contents == [] and talk.unfinished == b""

@@ -115,6 +115,8 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
     if (t->server->garbage != NULL)
         log_warn("received garbage from proxy %s: %s; id=%s phase=%s", t->target->text, t->server->garbage,
                  t->envelope->id, steps[a->step].phase);
+    if (a->step == PROXY_DATA)
+        t->is_data_open = false;
     if (is_last && io_buffered(t->server->stream).n > 0 && !is_goodbye(t, a))
         return out_of_turn(t, a);
     if (r->code / 100 != steps[a->step].want)
@@ -151,6 +153,7 @@ static co_fn void send_command(struct proxy_talk *t, enum proxy_step step, struc
     if (t->awaited_count == 0)
         t->since = now;
     t->has_begun |= step >= PROXY_MAIL;
+    t->is_data_open = step == PROXY_DATA;
     t->awaited[t->awaited_count++] = (struct proxy_await){step, line};
     smtp_client_send(t->server, line, proxy_until(t, now)); /* how that ended, settle() learns */
 }

@@ -38,7 +38,8 @@ static void start_over(struct proxy_talk *t)
     t->used = 0;
     t->is_reused = t->needs_rset = t->is_spoilt = t->is_stale = false;
     t->has_begun = t->has_heard = false;
-    t->is_in_content = t->has_sent_content = t->is_dot_sent = t->is_dot_answered = t->is_quit_sent = false;
+    t->is_data_open = t->is_in_content = t->has_sent_content = false;
+    t->is_dot_sent = t->is_dot_answered = t->is_quit_sent = false;
     t->fault = PROXY_NO_FAULT;
     t->awaited_count = 0;
 }
@@ -212,7 +213,7 @@ co_fn void proxy_talk_leave(struct proxy_talk *t)
 {
     if (t->server == NULL)
         return;
-    if (t->is_in_content || t->is_quit_sent)
+    if (t->is_data_open || t->is_in_content || t->is_quit_sent)
         smtp_client_close(&t->server);
     else if (may_keep(t))
         proxy_kept_put(t->proxy, t->target, &t->server, t->used + 1, t->has_begun);

@@ -65,6 +65,7 @@ struct proxy_talk {
     struct buf forward;        /* XFORWARD commands */
     struct mail_reply failure; /* code 0: none; else the refusal for which the conversation was given up */
     struct smtp_data_encoder encoder;
+    bool is_data_open;  /* DATA was sent and not answered: what follows may be taken for content */
     bool is_in_content; /* DATA was answered with 354, the dot was not sent */
     bool has_sent_content, is_dot_sent, is_dot_answered;
     bool is_quit_sent; /* in one group with the dot */
@@ -97,7 +98,8 @@ co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece);
 /* The dot, the verdict, QUIT (in one group with the dot, when commands are pipelined); or the connection is
  * kept. */
 co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t);
-/* Leaves: with QUIT where a command may stand, or keeps the connection; inside content without a word. */
+/* Leaves: with QUIT where a command may stand, or keeps the connection; inside content, and where it may be
+ * that, without a word. */
 co_fn void proxy_talk_leave(struct proxy_talk *t);
 /* Frees what it holds, gives the target back; never waits. */
 void proxy_talk_deinit(struct proxy_talk *t);
