@@ -215,3 +215,13 @@ def test_no_command_is_sent_as_content(front, mode, phase):
     talk = front.fake.transcripts[before]
     wait_until(lambda: talk.ended, 10, "the end of the connection")
     assert talk.contents == [] and talk.unfinished == b""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_goodbye_is_no_verdict(front, mode):
+    """QUIT came with the dot, and a filter that answers it first has not taken the message."""
+    if front.server.kind == "postfix":
+        pytest.skip("Postfix passes it on to the client")
+    front.fake.script = {**ACCEPT, "dot": "221 2.0.0 Bye\r\n451 4.3.0 no"}
+    with Client(front.port(mode, "")) as client:
+        assert str(client.submit(HEAD % b"bye" + b"\r\nbye\r\n")) == TROUBLE

@@ -107,6 +107,14 @@ static struct mail_reply out_of_turn(struct proxy_talk *t, const struct proxy_aw
     return proxy_trouble(t, is_closing ? PROXY_UNREACHED : PROXY_SENSELESS);
 }
 
+/* More than was asked for; or the answer to QUIT, which nobody waits for: no verdict on a message. */
+static bool is_out_of_turn(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
+{
+    if (t->server->reply.code == PROXY_GOODBYE)
+        return true;
+    return is_last && io_buffered(t->server->stream).n > 0 && !is_goodbye(t, a);
+}
+
 /* The server's reply as our client's. Of those that only let us go on, nobody reads the text. */
 static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
 {
@@ -117,7 +125,7 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
                  t->envelope->id, steps[a->step].phase);
     if (a->step == PROXY_DATA)
         t->is_data_open = false;
-    if (is_last && io_buffered(t->server->stream).n > 0 && !is_goodbye(t, a))
+    if (is_out_of_turn(t, a, is_last))
         return out_of_turn(t, a);
     if (r->code / 100 != steps[a->step].want)
         return refused(t, a);

@@ -25,7 +25,7 @@ struct proxy_await {
 };
 enum { PROXY_AWAITED = 32 };
 
-enum { PROXY_GOING_AWAY = 421 };
+enum { PROXY_GOODBYE = 221, PROXY_GOING_AWAY = 421 };
 
 /* Why there was no answer. */
 enum proxy_fault {
