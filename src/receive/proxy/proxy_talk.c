@@ -157,8 +157,8 @@ static bool may_keep(const struct proxy_talk *t)
            t->used + 1 < p->reuse_limit && io_buffered(t->server->stream).n == 0;
 }
 
-/* The dot, and in one group with it the QUIT of a connection that is not to be kept (RFC 2920 3.1). Once a
- * byte of it may have left, the dot counts as sent. */
+/* The dot, and in one group with it the QUIT of a connection that is not to be kept (RFC 2920 3.1). Once all
+ * of it may have left, the dot counts as sent: what fails then may be the QUIT alone. */
 static co_fn enum io_end send_dot(struct proxy_talk *t)
 {
     uint64_t deadline = proxy_until(t, clock_ms());
@@ -166,13 +166,10 @@ static co_fn enum io_end send_dot(struct proxy_talk *t)
 
     t->is_in_content = false;
     t->is_quit_sent = t->pipelines && !may_keep(t);
+    t->is_dot_sent = end == IO_OK;
     if (end == IO_OK && t->is_quit_sent)
         end = smtp_client_send(t->server, BYTES("QUIT"), deadline);
-    if (end != IO_OK)
-        return end;
-    end = io_flush(t->server->stream, deadline);
-    t->is_dot_sent = true;
-    return end;
+    return end == IO_OK ? io_flush(t->server->stream, deadline) : end;
 }
 
 /* Something came before the dot went: a server that is closing, or a verdict on what it has not seen. */
