@@ -155,4 +155,15 @@ enum conf_command {
 };
 enum conf_command conf_command(const char *name);
 
+/* ---- what was meant ---- */
+
+/* Which of the known names is nearest to one that is not: begin, offer each, take `found` (NULL: none is
+ * near). */
+struct conf_nearest {
+    const char *name, *found;
+    unsigned best; /* slips that `found` is away; only less counts */
+};
+void conf_nearest_begin(struct conf_nearest *n, const char *name);
+void conf_nearest_offer(struct conf_nearest *n, const char *known);
+
 #endif

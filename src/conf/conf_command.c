@@ -1,5 +1,5 @@
 /* What each command of a master.cf is to this version. */
-#include "conf.h"
+#include "conf_own.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,4 +51,14 @@ enum conf_command conf_command(const char *name)
         bsearch(name, commands, sizeof(commands) / sizeof(commands[0]), sizeof(commands[0]), compare);
 
     return k ? k->what : CONF_COMMAND_UNKNOWN;
+}
+
+const char *conf_suggest_command(const char *name)
+{
+    struct conf_nearest nearest;
+
+    conf_nearest_begin(&nearest, name);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        conf_nearest_offer(&nearest, commands[i].name);
+    return nearest.found;
 }

@@ -364,6 +364,8 @@ static void lint_set(const struct conf *c, const struct conf_services *all, stru
 
 static void lint_command(const struct conf_service *s, struct conf_faults *faults)
 {
+    const char *meant;
+
     switch (conf_command(s->command)) {
     case CONF_COMMAND_OURS:
         break;
@@ -378,8 +380,10 @@ static void lint_command(const struct conf_service *s, struct conf_faults *fault
             s->name, s->command);
         break;
     case CONF_COMMAND_UNKNOWN:
-        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service \"%s\": unknown command \"%s\"",
-                       s->name, s->command);
+        meant = conf_suggest_command(s->command);
+        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service \"%s\": unknown command \"%s\"%s%s%s",
+                       s->name, s->command, meant ? " (did you mean " : "", meant ? meant : "",
+                       meant ? "?)" : "");
         break;
     }
 }

@@ -130,6 +130,8 @@ bool conf_filter_is_direct(const char *filter);
 
 /* The declared name nearest to `name`; NULL when none is near. */
 const char *conf_suggest(const char *name);
+/* The same for a command of master.cf. */
+const char *conf_suggest_command(const char *name);
 
 /* ---- conf_master.c ---- */
 

@@ -36,26 +36,37 @@ static unsigned distance(const char *a, size_t an, const char *b, size_t bn, uns
     return rows[an % 3][bn];
 }
 
+void conf_nearest_begin(struct conf_nearest *n, const char *name)
+{
+    size_t size = strlen(name);
+
+    *n = (struct conf_nearest){.name = name};
+    if (size <= NAME_MOST)
+        n->best = size / 3 < SLIPS_MOST ? (unsigned)(size / 3) + 1 : SLIPS_MOST + 1;
+}
+
+void conf_nearest_offer(struct conf_nearest *n, const char *known)
+{
+    size_t name_n = strlen(n->name), known_n = strlen(known);
+    unsigned d;
+
+    if (known_n > NAME_MOST || known_n >= name_n + n->best || name_n >= known_n + n->best)
+        return;
+    d = distance(n->name, name_n, known, known_n, n->best);
+    if (d < n->best) {
+        n->best = d;
+        n->found = known;
+    }
+}
+
 const char *conf_suggest(const char *name)
 {
-    size_t n, name_n = strlen(name);
+    size_t n;
     const struct conf_param *params = conf_params(&n);
-    unsigned best = name_n / 3 < SLIPS_MOST ? (unsigned)(name_n / 3) + 1 : SLIPS_MOST + 1;
-    const char *nearest = NULL;
+    struct conf_nearest nearest;
 
-    if (name_n > NAME_MOST)
-        return NULL;
-    for (size_t i = 0; i < n; i++) {
-        size_t other_n = strlen(params[i].name);
-        unsigned d;
-
-        if (other_n > NAME_MOST || other_n >= name_n + best || name_n >= other_n + best)
-            continue;
-        d = distance(name, name_n, params[i].name, other_n, best);
-        if (d < best) {
-            best = d;
-            nearest = params[i].name;
-        }
-    }
-    return nearest;
+    conf_nearest_begin(&nearest, name);
+    for (size_t i = 0; i < n; i++)
+        conf_nearest_offer(&nearest, params[i].name);
+    return nearest.found;
 }

@@ -112,7 +112,8 @@ static void test_lint(void **state)
         {"slow_destination_concurrency_limit = 2\n", "slow unix - - n - - smtp\n", 0, NULL, 0, NULL},
         {"", "local unix - - n - - local\n", CONF_WARNING, "master.cf", 1, "mail for it waits in the queue"},
         {"", "tlsmgr unix - - n - - tlsmgr\n", CONF_NOTE, "master.cf", 1, "needs no process here"},
-        {"", "x unix - - n - - smptd\n", CONF_ERROR, "master.cf", 1, "unknown command \"smptd\""},
+        {"", "x unix - - n - - smptd\n", CONF_ERROR, "master.cf", 1,
+         "unknown command \"smptd\" (did you mean smtpd?)"},
         {"mine = permit\n", "127.0.0.1:1 inet n - n - - smtpd -o unknown_thing=x\n", CONF_WARNING,
          "master.cf", 1, "unused parameter: unknown_thing=x"},
     };

@@ -5,6 +5,7 @@
  * what follows it only warn; a class is a list of its own, and lists may name each other down to a limit.
  */
 #include "access_own.h"
+#include "conf.h"
 #include "log.h"
 #include "mem.h"
 
@@ -22,6 +23,19 @@ static const struct access_word *find_word(const char *name)
             if (strcasecmp(w->name, name) == 0)
                 return w;
     return NULL;
+}
+
+static struct error *unknown_word(const char *name)
+{
+    struct conf_nearest nearest;
+
+    conf_nearest_begin(&nearest, name);
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+        for (const struct access_word *w = families[i]; w->name != NULL; w++)
+            conf_nearest_offer(&nearest, w->name);
+    if (nearest.found == NULL)
+        return error_new(ERROR_CONF, "unknown smtpd restriction: \"%s\"", name);
+    return error_new(ERROR_CONF, "unknown smtpd restriction: \"%s\" (did you mean %s?)", name, nearest.found);
 }
 
 static struct access_list *find_class(const struct access *a, const char *name)
@@ -96,7 +110,7 @@ static struct error *read_step(struct reader *rd, const char *item, struct acces
     }
     step->word = find_word(item);
     if (step->word == NULL)
-        return error_new(ERROR_CONF, "unknown smtpd restriction: \"%s\"", item);
+        return unknown_word(item);
     return read_arg(rd, step);
 }
 

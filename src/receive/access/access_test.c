@@ -684,6 +684,8 @@ static void test_open_refuses(void **state)
     } cases[] = {
         {"smtpd_client_restrictions=bogus",
          "smtpd_client_restrictions: unknown smtpd restriction: \"bogus\""},
+        {"smtpd_client_restrictions=permit_mynetwork",
+         "unknown smtpd restriction: \"permit_mynetwork\" (did you mean permit_mynetworks?)"},
         {"smtpd_sender_restrictions=permit_mynetworks reject_rbl_client x.test",
          "smtpd_sender_restrictions: restriction \"reject_rbl_client\" is not in this version"},
         {"smtpd_recipient_restrictions=check_policy_service inet:127.0.0.1:9",
