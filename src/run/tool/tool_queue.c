@@ -303,6 +303,8 @@ static bool requeue_one(struct asked *a, enum queue_place place, const char *id)
     char new_id[MAIL_ID_SIZE] = "";
     struct tool_message m;
     struct error *e;
+    bool is_done;
+    char *what;
     int fd;
 
     if (!read_message(a, id, true, ctx, &m, &fd)) {
@@ -314,11 +316,12 @@ static bool requeue_one(struct asked *a, enum queue_place place, const char *id)
     if (e == NULL)
         e = queue_message_remove(a->queue, m.place, id);
     close(fd);
-    if (e == NULL)
-        printf("%s: requeued as %s\n", id, new_id);
-    finish(a, id, e, "requeued");
+    what = mem_printf(ctx, "requeued as %s", new_id);
+    is_done = finish(a, id, e, what);
+    if (is_done)
+        printf("%s: %s\n", id, what);
     talloc_free(ctx);
-    return e == NULL;
+    return is_done;
 }
 
 /* ---- which operation, which messages ---- */

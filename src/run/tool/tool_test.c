@@ -218,14 +218,31 @@ static void test_flush_one(void **state)
     assert_int_equal(run("queue flush", out), 0);
 }
 
+static bool is_logged(const char *text)
+{
+    char path[128], log[4096];
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/log", dir);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    n = fread(log, 1, sizeof(log) - 1, f);
+    fclose(f);
+    log[n] = '\0';
+    return strstr(log, text) != NULL;
+}
+
 static void test_requeue_keeps_content_and_open_recipients(void **state)
 {
-    char out[OUTPUT], new_id[MAIL_ID_SIZE], show[64], whole[128];
+    char out[OUTPUT], new_id[MAIL_ID_SIZE], show[64], whole[128], line[128];
 
     assert_int_equal(run("queue requeue CCCCCC3333", out), 0);
     assert_int_equal(sscanf(out, "CCCCCC3333: requeued as %31s", new_id), 1);
     assert_false(is_in("CCCCCC3333", QUEUE_HOLD));
     assert_true(is_in(new_id, QUEUE_HOLD));
+    snprintf(line, sizeof(line), ": CCCCCC3333: requeued as %s\n", new_id);
+    assert_true(is_logged(line));
     snprintf(show, sizeof(show), "queue show %s", new_id);
     assert_int_equal(run(show, out), 0);
     snprintf(whole, sizeof(whole), "*** MESSAGE CONTENTS hold/%s ***\n%s", new_id, content);
