@@ -107,7 +107,8 @@ co_fn struct error *queue_writer_content(struct queue_writer *w, struct bytes pi
 uint64_t queue_writer_size(const struct queue_writer *w);
 /* Completes the message with its envelope (everything but the offsets), in QUEUE_INCOMING or QUEUE_HOLD,
  * durable when it returns NULL. After an error, deadline and cancellation included, nothing of it is or will
- * be in the queue. Once a writer. */
+ * be in the queue; code EEXIST: there is a message of its id, which may have come since queue_id_is_free().
+ * Once a writer. */
 co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct queue_envelope *env,
                                         enum queue_place place, uint64_t deadline);
 void queue_writer_free(struct queue_writer **w);

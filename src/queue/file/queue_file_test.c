@@ -280,9 +280,12 @@ static void test_a_taken_id_is_never_overwritten(void **state)
     assert_int_equal(code_of(put(&env, big, 0, QUEUE_INCOMING)), EEXIST);
     assert_int_equal(open_code(QUEUE_INCOMING, env.id, false), -1);
     assert_int_equal(count_files("incoming"), 1);
-    must_put("ABCDEF0123", QUEUE_HOLD);
-    assert_int_equal(code_of(queue_message_move(q, env.id, QUEUE_HOLD, QUEUE_INCOMING, 0)), EEXIST);
-    assert_int_equal(open_code(QUEUE_HOLD, env.id, false), -1);
+    for (enum queue_place from = QUEUE_INCOMING; from < QUEUE_CORRUPT; from++) { /* wherever it is */
+        assert_int_equal(code_of(put(&env, BYTES("other"), 0, QUEUE_INCOMING)), EEXIST);
+        assert_int_equal(code_of(put(&env, big, 0, QUEUE_HOLD)), EEXIST);
+        assert_null(queue_message_move(q, env.id, from, from + 1, 0));
+    }
+    assert_int_equal(count_files("incoming") + count_files("hold"), 0);
 }
 
 static void test_mark_in_place(void **state)
@@ -436,6 +439,16 @@ static void touch(const char *name, mode_t mode)
     fd = open(path, O_CREAT | O_EXCL | O_WRONLY, mode);
     assert_true(fd >= 0);
     close(fd);
+}
+
+static void test_a_move_overwrites_nothing(void **state)
+{
+    must_put("ABCDEF0123", QUEUE_INCOMING);
+    touch("hold/ABCDEF0123", 0700);
+    assert_int_equal(code_of(queue_message_move(q, "ABCDEF0123", QUEUE_HOLD, QUEUE_INCOMING, 0)), EEXIST);
+    assert_int_equal(code_of(queue_message_move(q, "ABCDEF0123", QUEUE_INCOMING, QUEUE_HOLD, 0)), EEXIST);
+    assert_int_equal(open_code(QUEUE_INCOMING, "ABCDEF0123", false), -1);
+    assert_int_equal(count_files("hold"), 1);
 }
 
 static void test_repair_at_start(void **state)
@@ -674,6 +687,7 @@ int main(void)
         CASE(test_what_is_written_is_read_back),
         CASE(test_commit_refuses_what_it_cannot_keep),
         CASE(test_a_taken_id_is_never_overwritten),
+        CASE(test_a_move_overwrites_nothing),
         CASE(test_mark_in_place),
         CASE(test_lock_is_exclusive),
         CASE(test_moves),

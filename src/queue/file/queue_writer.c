@@ -143,6 +143,8 @@ co_fn struct error *queue_writer_commit(struct queue_writer *w, const struct que
     format_print(w->job->name, sizeof(w->job->name), "%s", env->id);
     w->job->place = place;
     w->job->dir = w->q->place[place];
+    if (!queue_id_is_free(w->q, env->id))
+        return error_prepend(fail(w, EEXIST, "create"), "%s", env->id);
     queue_seen_note(bytes_of(env->id));
     if (!queue_commit(w->q, w->job, deadline, &end, &was_durable)) {
         note_end(w, end, "commit queue file");
