@@ -143,16 +143,6 @@ static void lint_exposed(const struct conf_service *s, struct conf_faults *fault
             s->name);
 }
 
-/* The port of one endpoint of a filter, when it is an inet endpoint: [inet:][host:]port. */
-static bool filter_endpoint(const void *ctx, const char *text, char **host_r, char **port_r)
-{
-    if (strncasecmp(text, "unix:", 5) == 0)
-        return false;
-    if (strncasecmp(text, "inet:", 5) == 0)
-        text += 5;
-    return conf_endpoint_parse(ctx, text, host_r, port_r) == NULL;
-}
-
 /* Whether what connects to this endpoint arrives at the service. */
 static bool is_endpoint_of(const struct conf_service *s, const char *host, const char *port)
 {
@@ -171,7 +161,7 @@ char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const ch
     char *item, *host = NULL, *port = NULL;
 
     while ((item = conf_list_next(ctx, &list)) != NULL)
-        if (filter_endpoint(ctx, item, &host, &port) && is_endpoint_of(s, host, port))
+        if (conf_lint_inet(ctx, item, &host, &port) == NULL && port != NULL && is_endpoint_of(s, host, port))
             return mem_printf(ctx, "%s:%s", host ? host : "localhost", port);
     return NULL;
 }
@@ -403,11 +393,15 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
         lint_exposed(s, faults);
         lint_relay(s, faults);
         if (is_smtpd(s)) {
+            conf_lint_endpoints(s, "smtpd_proxy_filter", faults);
+            conf_lint_endpoints(s, "smtpd_proxy_cheap_filter", faults);
             lint_loop(s, "smtpd_proxy_filter", faults);
             lint_direct(s, faults);
             conf_lint_admission(s, services, faults);
         }
-        if (strcmp(s->command, "filter") == 0)
+        if (strcmp(s->command, "filter") == 0) {
+            conf_lint_endpoints(s, "filter_nexthop", faults);
             lint_loop(s, "filter_nexthop", faults);
+        }
     }
 }

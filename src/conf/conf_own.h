@@ -126,6 +126,13 @@ void conf_lint_direct(const struct conf_service *s, const char *filter, bool loo
 /* Whether it looks into mail itself. */
 bool conf_filter_is_direct(const char *filter);
 
+/* ---- conf_lint_endpoint.c ---- */
+
+/* One endpoint of a filter, [inet:][host:]port: what is wrong with it, or NULL. unix:path has no port. */
+char *conf_lint_inet(const void *ctx, const char *text, char **host_r, char **port_r);
+/* Those of a parameter that cannot be connected to as they are written. */
+void conf_lint_endpoints(const struct conf_service *s, const char *parameter, struct conf_faults *faults);
+
 /* ---- conf_suggest.c ---- */
 
 /* The declared name nearest to `name`; NULL when none is near. */
