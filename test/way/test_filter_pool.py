@@ -292,10 +292,10 @@ def test_refused_message_leaves_a_clean_connection():
 
 @pytest.mark.parametrize("mode", [["smtpd_proxy_pipelining=no"], []], ids=["one-by-one", "groups"])
 @pytest.mark.parametrize("way", [[WHOLE], []], ids=["whole", "stream"])
-def test_kept_connection_that_died_is_replaced(mode, way):
+@pytest.mark.parametrize("ehlo", ["250-fake.test\r\n250 PIPELINING", ACCEPT["ehlo"]], ids=["plain", "xforward"])
+def test_kept_connection_that_died_is_replaced(mode, way, ehlo):
     """Closed by the filter without a word, or with 421: nobody is told, and nothing counts as failed."""
-    fake = FakeServer(mail=[ACCEPT["mail"], CLOSE, ACCEPT["mail"], BUSY, ACCEPT["mail"]],
-                      ehlo="250-fake.test\r\n250 PIPELINING").start()
+    fake = FakeServer(mail=[ACCEPT["mail"], CLOSE, ACCEPT["mail"], BUSY, ACCEPT["mail"]], ehlo=ehlo).start()
     with Front([fake], *way, *mode, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s") as front:
         with Client(front.port) as client:
             client.hello()

@@ -28,10 +28,11 @@ struct mail_reply proxy_trouble(struct proxy_talk *t, enum proxy_fault fault)
     return mail_reply_trouble();
 }
 
-/* A kept connection that fails at once has failed while nobody looked. */
+/* A kept connection that fails before the transaction began has failed while nobody looked, or has had enough
+ * messages. */
 static void note_stale(struct proxy_talk *t, bool is_gone)
 {
-    t->is_stale = is_gone && t->is_reused && !t->has_heard;
+    t->is_stale = is_gone && t->is_reused && !t->is_under_way;
     t->wants_fresh |= t->is_stale;
 }
 
@@ -130,6 +131,7 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
     if (r->code / 100 != steps[a->step].want)
         return refused(t, a);
     t->has_heard = true;
+    t->is_under_way |= a->step >= PROXY_MAIL;
     if (a->step != PROXY_DOT)
         return mail_reply_fixed(r->code, "", "");
     return mail_reply(r->code, "", "%s", r->text);

@@ -37,7 +37,7 @@ static void start_over(struct proxy_talk *t)
     t->encoder = (struct smtp_data_encoder){0};
     t->used = 0;
     t->is_reused = t->needs_rset = t->is_spoilt = t->is_stale = false;
-    t->has_begun = t->has_heard = false;
+    t->has_begun = t->has_heard = t->is_under_way = false;
     t->is_data_open = t->is_in_content = t->has_sent_content = false;
     t->is_dot_sent = t->is_dot_answered = t->is_quit_sent = false;
     t->fault = PROXY_NO_FAULT;

@@ -56,7 +56,8 @@ struct proxy_talk {
     bool needs_rset;            /* from the message before */
     bool is_spoilt;             /* it is not to be kept */
     bool has_begun;             /* a command of the transaction was sent */
-    bool has_heard;             /* something was answered as wanted */
+    bool has_heard;             /* something was answered as wanted, */
+    bool is_under_way;          /* a command of the transaction, too */
     bool is_stale;              /* it was kept, and dead all the time: nothing has happened */
     enum proxy_fault fault;
     struct proxy_await awaited[PROXY_AWAITED]; /* in the order sent */
