@@ -24,8 +24,8 @@ static uint64_t take_trouble(struct proxy *p, struct proxy_name *name, struct er
 
     if (name->trouble == NULL) {
         name->trouble = mem_strdup(p, (*e)->text);
-        if (name->is_known)
-            log_warn("proxy %s: %s: its addresses stay as they were", name->endpoint.text, (*e)->text);
+        log_warn("proxy %s: %s: %s", name->endpoint.text, (*e)->text,
+                 name->is_known ? "its addresses stay as they were" : "messages wait for its addresses");
     }
     error_free(e);
     proxy_pool_wake_all();

@@ -177,15 +177,24 @@ static void test_addresses_come_and_go(void **state)
     run(addresses_come_and_go);
 }
 
+static void count_line(const char *line, void *arg)
+{
+    *(unsigned *)arg += strstr(line, "messages wait for its addresses") != NULL;
+}
+
 static co_fn void unknown_name(void *arg)
 {
     struct proxy *p = open_name("?");
     uint64_t since = clock_ms();
+    unsigned lines = 0;
 
+    log_capture(count_line, &lines);
     assert_null(proxy_pool_take(p, &(struct proxy_need){.deadline = since + 60000}));
     assert_true(clock_ms() - since < 10000); /* one that is not patient is told at once */
     assert_string_equal(proxy_pool_trouble(p), "filter.example: ?");
     assert_null(take(p, 20));
+    log_capture(NULL, NULL);
+    assert_int_equal(lines, 1); /* once, not at each look-up */
     answer = "A";
     assert_non_null(p->target_count ? p->targets[0] : take(p, 10000));
     assert_string_equal(proxy_pool_trouble(p), "");
