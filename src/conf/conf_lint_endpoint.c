@@ -1,6 +1,6 @@
 /*
- * The endpoints of filters, as they are written. A host may be unknown for now; a port that is none stays one, and
- * clients would wait for it.
+ * The endpoints of filters, as they are written. A host may be unknown for now; a port that is none stays
+ * one, and clients would wait for it.
  */
 #include "conf_own.h"
 #include "mem.h"
@@ -30,7 +30,8 @@ void conf_lint_endpoints(const struct conf_service *s, const char *parameter, st
 
         if (wrong != NULL)
             conf_fault_add(faults, CONF_ERROR, file, line,
-                           "%s: \"%s\": %s ([inet:][host:]port or unix:path is wanted)", parameter, item, wrong);
+                           "%s: \"%s\": %s ([inet:][host:]port or unix:path is wanted)", parameter, item,
+                           wrong);
     }
     talloc_free(ctx);
 }
