@@ -378,6 +378,24 @@ static void lint_command(const struct conf_service *s, struct conf_faults *fault
     }
 }
 
+/* Told at the first service that may put mail into the queue. */
+static void lint_scheduler(const struct conf_services *all, struct conf_faults *faults)
+{
+    const struct conf_service *first = NULL;
+
+    for (size_t i = 0; i < all->n; i++) {
+        if (strcmp(all->at[i].command, "qmgr") == 0)
+            return;
+        if (first == NULL && is_smtpd(&all->at[i]))
+            first = &all->at[i];
+    }
+    if (first != NULL)
+        conf_fault_add(
+            faults, CONF_WARNING, first->file, first->line,
+            "service \"%s\": there is no service with the command \"qmgr\"; what is queued stays there",
+            first->name);
+}
+
 void conf_lint(const struct conf *main_conf, const struct conf_services *services, struct conf_faults *faults)
 {
     lint_set(main_conf, services, faults);
@@ -385,6 +403,7 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
     lint_size(main_conf, "virtual_mailbox_limit",
               is_set(main_conf, "virtual_mailbox_maps") ? CONF_ERROR : CONF_WARNING, faults);
     lint_inherited(main_conf, services, faults);
+    lint_scheduler(services, faults);
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];
 

@@ -3,6 +3,8 @@
 
 #include <libgen.h>
 
+#define QMGR "qmgr unix n - n 300 1 qmgr\n"
+
 static void test_lint(void **state)
 {
 #define FRONT "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n"
@@ -129,10 +131,11 @@ static void test_lint(void **state)
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         char *main_text = mem_printf(NULL, "compatibility_level = 3.6\n%s", cases[i].main_text);
+        char *master_text = mem_printf(main_text, "%s" QMGR, cases[i].master_text);
         bool good;
         struct world w;
 
-        world_init(&w, main_text, cases[i].master_text);
+        world_init(&w, main_text, master_text);
         conf_lint(w.conf, &w.services, &w.faults);
         good = cases[i].file ? world_has(&w, cases[i].severity, cases[i].file, cases[i].line, cases[i].fault)
                              : w.faults.n == 0;
@@ -141,6 +144,22 @@ static void test_lint(void **state)
             fail_msg("case %zu: %s%s", i, main_text, cases[i].master_text);
         }
         talloc_free(main_text);
+        world_deinit(&w);
+    }
+}
+
+static void test_lint_scheduler(void **state)
+{
+    static const char *const services[] = {"1 inet n - n - - smtpd\n2 inet n - n - - smtpd\n" QMGR,
+                                           "1 inet n - n - - smtpd\n2 inet n - n - - smtpd\n"};
+
+    for (size_t i = 0; i < COUNT(services); i++) {
+        struct world w;
+
+        world_init(&w, "compatibility_level = 3.6\n", services[i]);
+        conf_lint(w.conf, &w.services, &w.faults);
+        assert_int_equal(w.faults.n, i);
+        assert_int_equal(world_has(&w, CONF_WARNING, "master.cf", 1, "what is queued stays there"), i);
         world_deinit(&w);
     }
 }
@@ -300,9 +319,13 @@ static void test_missing_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lint),    cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_print),   cmocka_unit_test(test_faults_are_bounded_and_told_once),
-        cmocka_unit_test(test_shipped), cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_lint),
+        cmocka_unit_test(test_lint_scheduler),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_faults_are_bounded_and_told_once),
+        cmocka_unit_test(test_shipped),
+        cmocka_unit_test(test_missing_files),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
