@@ -75,10 +75,10 @@ class Page:
     def write(self, is_quick):
         rows = [("step", "command", "begun", "minutes", "load of the machine before")]
         rows += [(name, f"`{r['command']}`", r["begun"], f"{r['minutes']:.1f}", r["load"]) for name, r in self.runs.items()]
-        trial = "**A trial of a few seconds a step: its figures mean nothing.**\n" if is_quick else ""
+        trial = ["**A trial of a few seconds a step: its figures mean nothing.**\n"] if is_quick else []
         with open(os.path.join(self.doc, "performance.md"), "w", encoding="utf-8") as f:
             f.write("\n".join([
-                "# Performance\n", trial,
+                "# Performance\n", *trial,
                 f"Written by `script/bench --all` from what the benchmarks measured on this machine: {machine()}. Do not edit "
                 "it: run that again.\n",
                 "Servers, filter and clients share the machine and talk over loopback; every message is on disk (fsync) before "
