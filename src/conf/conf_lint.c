@@ -22,7 +22,7 @@ char *conf_lint_text(const void *ctx, const struct conf *c, const char *name)
     return mem_strdup(ctx, "");
 }
 
-static long number_of(const struct conf *c, const char *name)
+long conf_lint_number(const struct conf *c, const char *name)
 {
     char *text = conf_lint_text(NULL, c, name);
     long value = 0;
@@ -266,7 +266,7 @@ static const struct conf_entry *place_of(const struct conf *c, const char *a, co
 static void lint_size(const struct conf *c, const char *mailbox, enum conf_severity severity,
                       struct conf_faults *faults)
 {
-    long message = number_of(c, "message_size_limit"), limit = number_of(c, mailbox);
+    long message = conf_lint_number(c, "message_size_limit"), limit = conf_lint_number(c, mailbox);
     const struct conf_entry *e = place_of(c, "message_size_limit", mailbox);
 
     if (limit > 0 && (message == 0 || message > limit))
@@ -350,52 +350,6 @@ static void lint_set(const struct conf *c, const struct conf_services *all, stru
     }
 }
 
-/* ---- commands ---- */
-
-static void lint_command(const struct conf_service *s, struct conf_faults *faults)
-{
-    const char *meant;
-
-    switch (conf_command(s->command)) {
-    case CONF_COMMAND_OURS:
-        break;
-    case CONF_COMMAND_SERVED:
-        conf_fault_add(faults, CONF_NOTE, s->file, s->line, "service \"%s\" (%s): needs no process here",
-                       s->name, s->command);
-        break;
-    case CONF_COMMAND_LATER:
-        conf_fault_add(
-            faults, CONF_WARNING, s->file, s->line,
-            "service \"%s\": this version does not have the command \"%s\"; mail for it waits in the queue",
-            s->name, s->command);
-        break;
-    case CONF_COMMAND_UNKNOWN:
-        meant = conf_suggest_command(s->command);
-        conf_fault_add(faults, CONF_ERROR, s->file, s->line, "service \"%s\": unknown command \"%s\"%s%s%s",
-                       s->name, s->command, meant ? " (did you mean " : "", meant ? meant : "",
-                       meant ? "?)" : "");
-        break;
-    }
-}
-
-/* Told at the first service that may put mail into the queue. */
-static void lint_scheduler(const struct conf_services *all, struct conf_faults *faults)
-{
-    const struct conf_service *first = NULL;
-
-    for (size_t i = 0; i < all->n; i++) {
-        if (strcmp(all->at[i].command, "qmgr") == 0)
-            return;
-        if (first == NULL && is_smtpd(&all->at[i]))
-            first = &all->at[i];
-    }
-    if (first != NULL)
-        conf_fault_add(
-            faults, CONF_WARNING, first->file, first->line,
-            "service \"%s\": there is no service with the command \"qmgr\"; what is queued stays there",
-            first->name);
-}
-
 void conf_lint(const struct conf *main_conf, const struct conf_services *services, struct conf_faults *faults)
 {
     lint_set(main_conf, services, faults);
@@ -403,11 +357,10 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
     lint_size(main_conf, "virtual_mailbox_limit",
               is_set(main_conf, "virtual_mailbox_maps") ? CONF_ERROR : CONF_WARNING, faults);
     lint_inherited(main_conf, services, faults);
-    lint_scheduler(services, faults);
+    conf_lint_services(services, faults);
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];
 
-        lint_command(s, faults);
         lint_set(s->conf, services, faults);
         lint_exposed(s, faults);
         lint_relay(s, faults);

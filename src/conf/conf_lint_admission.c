@@ -17,18 +17,6 @@ enum { CLASSES = sizeof(classes) / sizeof(classes[0]) };
 
 /* ---- values; 0 for one that conf_validate has complained of ---- */
 
-static long number_of(const struct conf *c, const char *name)
-{
-    char *text = conf_lint_text(NULL, c, name);
-    long value = 0;
-    char *fault = conf_number_parse(text, conf_param_find(name), name, text, &value);
-
-    if (fault != NULL)
-        value = 0;
-    talloc_free(text);
-    return value;
-}
-
 static uint64_t time_of(const struct conf *c, const char *name)
 {
     char *text = conf_lint_text(NULL, c, name);
@@ -87,7 +75,7 @@ static void lint_shares(const struct conf *c, struct conf_faults *faults)
 
         if (e != NULL)
             set = e;
-        sum += number_of(c, classes[i].share);
+        sum += conf_lint_number(c, classes[i].share);
     }
     if (set != NULL && sum > 100)
         conf_fault_add(faults, CONF_WARNING, set->file, set->line,
@@ -165,7 +153,7 @@ void conf_lint_admission(const struct conf_service *s, const struct conf_service
 {
     static const char limit_name[] = "smtpd_proxy_concurrency_limit";
     char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
-    long limit = number_of(s->conf, limit_name);
+    long limit = conf_lint_number(s->conf, limit_name);
 
     if (filter[0] == '\0' || conf_filter_is_direct(filter)) {
         talloc_free(filter);

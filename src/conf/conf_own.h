@@ -107,6 +107,8 @@ bool conf_is_postfix_name(const char *name);
 
 /* The expanded text, or "" for one that conf_validate has complained of. Owned by ctx. */
 char *conf_lint_text(const void *ctx, const struct conf *c, const char *name);
+/* The number, or 0 for one that conf_validate has complained of. */
+long conf_lint_number(const struct conf *c, const char *name);
 /* The first of a list of endpoints that leads to the service, as "host:port"; NULL: none does. Owned by ctx.
  */
 char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const char *list);
@@ -116,6 +118,11 @@ char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const ch
 /* Warnings about the slots of a before-filter server's filter, and about who may wait for one. */
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults);
+
+/* ---- conf_lint_service.c ---- */
+
+/* Faults of the commands, and a warning when there is no scheduler. */
+void conf_lint_services(const struct conf_services *all, struct conf_faults *faults);
 
 /* ---- conf_lint_direct.c ---- */
 
