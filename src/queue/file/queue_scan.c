@@ -44,6 +44,7 @@ static struct error *walk_dir(struct walk *walk, int dir_fd, const char *path, u
         if (at->d_name[0] == '.' || fstatat(fd, at->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
         if (!S_ISDIR(st.st_mode)) {
+            queue_seen_note(bytes_of(at->d_name));
             walk->is_stopped = !walk->entry(walk, fd, path, at->d_name, &st);
         } else if (at->d_name[1] == '\0' && depth < QUEUE_HASH_DEPTH_LIMIT) {
             snprintf(below, sizeof(below), "%s%s%c", path, path[0] ? "/" : "", at->d_name[0]);

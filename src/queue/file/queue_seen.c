@@ -1,9 +1,10 @@
 /*
- * Ids that queue files got lately, or that were moved. See queue_private.h.
+ * Ids that queue files got lately, or have that were moved, or found by a scan. See queue_private.h.
  *
  * A set of buckets without a lock. Each place holds an id's second and 32 bits of its hash, so it is changed
  * by one store. A full bucket forgets its oldest, and from then on the horizon tells that nothing is known of
- * ids up to that second. Before the servers were started nothing is known either.
+ * ids up to that second. Before the servers were started nothing is known either; what a clock that was fast
+ * then has named for a later second, the repair at start-up finds.
  */
 #include "queue_private.h"
 

@@ -119,12 +119,12 @@ static void test_what_is_forgotten_is_not_known(void **state)
     assert_true(queue_seen_is_new(id_of(first + SECONDS - 1, PER_SECOND)));
 }
 
-static void make_file(const char *dir, const char *id)
+static void make_file(const char *dir, const char *place, const char *id)
 {
     char path[128];
     int fd;
 
-    format_print(path, sizeof(path), "%s/incoming/%s", dir, id);
+    format_print(path, sizeof(path), "%s/%s/%s", dir, place, id);
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0700);
     assert_true(fd >= 0);
     close(fd);
@@ -142,10 +142,30 @@ static void test_what_others_made_is_known_when_it_is_moved(void **state)
     assert_null(queue_open(NULL, &conf, &q));
     clock_skip_ms(5000);
     mail_id_new(id);
-    make_file(dir, id);
+    make_file(dir, "incoming", id);
     assert_true(queue_id_is_free(q, id));
     assert_null(queue_message_move(q, id, QUEUE_INCOMING, QUEUE_ACTIVE, 0));
     assert_false(queue_id_is_free(q, id));
+    talloc_free(q);
+    format_print(command, sizeof(command), "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* The clock was fast, and was set back before the start. */
+static void test_what_the_future_named_is_found_at_start(void **state)
+{
+    char dir[] = "/tmp/queue_seen_test.XXXXXX", command[64];
+    const struct queue_conf conf = {.directory = dir, .hash_depth = 1};
+    struct bytes id = id_of(seconds() + 60, 1);
+    struct queue *q;
+
+    assert_non_null(mkdtemp(dir));
+    assert_null(queue_open(NULL, &conf, &q));
+    make_file(dir, "hold", id.p);
+    assert_null(queue_recover(q));
+    clock_skip_ms(61000);
+    assert_false(queue_id_is_free(q, id.p));
+    assert_true(queue_id_is_free(q, id_of(seconds(), 2).p));
     talloc_free(q);
     format_print(command, sizeof(command), "rm -rf %s", dir);
     assert_int_equal(system(command), 0);
@@ -161,6 +181,7 @@ int main(void)
         cmocka_unit_test_setup(test_what_no_clock_of_ours_gave_is_not_known, start),
         cmocka_unit_test_setup(test_what_is_forgotten_is_not_known, start),
         cmocka_unit_test_setup(test_what_others_made_is_known_when_it_is_moved, start),
+        cmocka_unit_test_setup(test_what_the_future_named_is_found_at_start, start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
