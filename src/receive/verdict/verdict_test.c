@@ -166,6 +166,29 @@ static void test_a_retry_waits_for_the_scan_of_another_worker(void **state)
     assert_int_equal(host(wait_host, NULL), 0);
 }
 
+static co_fn void end_between(void *arg)
+{
+    end_elsewhere(arg, 1);
+}
+
+/* It has looked, and nobody watches for it yet. */
+static co_fn void wait_while_it_ends(struct verdict *m, void *arg)
+{
+    abandon(m, 1);
+    co_spawn(end_between, m, "another worker");
+    CHECK(wait_for(m, 1, 20000) == VERDICT_FRESH);
+}
+
+static void one_that_waits(void *arg)
+{
+    work(1, wait_while_it_ends, NULL);
+}
+
+static void test_a_scan_that_ends_before_it_is_watched(void **state)
+{
+    assert_int_equal(host(one_that_waits, NULL), 0);
+}
+
 static co_fn void wait_for_the_dead(struct verdict *m, void *arg)
 {
     pid_t *pid = arg;
@@ -230,6 +253,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_only_what_ends_a_message_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_off_by_one_parameter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_retry_waits_for_the_scan_of_another_worker, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_scan_that_ends_before_it_is_watched, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_scan_of_a_dead_worker_is_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_successor_begins_without_running_scans, setup, teardown),
     };

@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
+#include "verdict_private.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -175,6 +176,13 @@ void abandon(struct verdict *m, unsigned n)
     struct verdict_key key = key_of(m, n);
 
     verdict_abandon(m, &key);
+}
+
+void end_elsewhere(struct verdict *m, unsigned n)
+{
+    struct verdict_key key = key_of(m, n);
+
+    verdict_shared_remove(m->shared, &key, m->worker, VERDICT_SCANNED);
 }
 
 void heard(struct verdict *m, unsigned n)

@@ -46,6 +46,7 @@ void hear(int fd);
 bool may_know(struct verdict *m, unsigned n);
 enum verdict_found start(struct verdict *m, unsigned n); /* checks what is remembered */
 void abandon(struct verdict *m, unsigned n);
+void end_elsewhere(struct verdict *m, unsigned n); /* without a word to this process, as in another worker */
 co_fn void end_scan(struct verdict *m, unsigned n, int code, bool is_heard);
 co_fn void keep(struct verdict *m, unsigned n); /* its scan ends with 250, which nobody hears */
 void heard(struct verdict *m, unsigned n);

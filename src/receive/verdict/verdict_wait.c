@@ -34,6 +34,7 @@ static co_fn void watch(void *arg)
     uint64_t seen = atomic_load(&m->shared->changes);
 
     co_shield(true);
+    verdict_wake(m); /* it looked before that number was taken */
     while (m->waiters != NULL) {
         uint64_t now;
 
