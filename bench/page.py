@@ -38,8 +38,11 @@ def machine():
     with open("/proc/meminfo", encoding="ascii") as f:
         memory = int(f.readline().split()[1]) // 1024 // 1024
     return f"{os.cpu_count()} cores ({model}), {memory} GiB, Linux {platform.release()}; " \
-        f"Postfix {first_line('postconf', '-dh', 'mail_version') or 'is not installed'}; " \
-        f"commit {first_line('git', '-C', ROOT, 'describe', '--always', '--dirty')}; {datetime.date.today()}"
+        f"Postfix {first_line('postconf', '-dh', 'mail_version') or 'is not installed'}; {datetime.date.today()}"
+
+
+def commit():
+    return first_line("git", "-C", ROOT, "describe", "--always", "--dirty") or "none"
 
 
 class Page:
@@ -73,8 +76,9 @@ class Page:
         self.bars.append((text, measured, "yes" if is_met else "**no**"))
 
     def write(self, is_quick):
-        rows = [("step", "command", "begun", "minutes", "load of the machine before")]
-        rows += [(name, f"`{r['command']}`", r["begun"], f"{r['minutes']:.1f}", r["load"]) for name, r in self.runs.items()]
+        rows = [("step", "command", "commit", "begun", "minutes", "load of the machine before")]
+        rows += [(name, f"`{r['command']}`", r["commit"], r["begun"], f"{r['minutes']:.1f}", r["load"])
+                 for name, r in self.runs.items()]
         trial = ["**A trial of a few seconds a step: its figures mean nothing.**\n"] if is_quick else []
         with open(os.path.join(self.doc, "performance.md"), "w", encoding="utf-8") as f:
             f.write("\n".join([
@@ -82,7 +86,8 @@ class Page:
                 f"Written by `script/bench --all` from what the benchmarks measured on this machine: {machine()}. Do not edit "
                 "it: run that again.\n",
                 "Servers, filter and clients share the machine and talk over loopback; every message is on disk (fsync) before "
-                "it is acknowledged. What else the machine had to do is not known; the last table has its load.\n",
+                "it is acknowledged. What else the machine had to do is not known; the last table has its load, and "
+                "the commit that each step measured.\n",
                 "## What must hold\n", markdown(self.bars), *self.parts,
                 "## What was run\n", markdown(rows)]))
 

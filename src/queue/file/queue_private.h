@@ -88,7 +88,8 @@ bool queue_unescape(char *text);
 
 /* ---- queue_seen.c ---- */
 
-/* A queue file of this id is about to be made, or to be moved: then another program may have made it. */
+/* A queue file of this id is about to be made; or it is about to be moved, or was found: then another program
+ * may have made it. */
 void queue_seen_note(struct bytes id);
 /* It is certain that there was none. False: there was, or nothing is known of it. */
 bool queue_seen_is_new(struct bytes id);
