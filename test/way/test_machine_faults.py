@@ -201,9 +201,7 @@ def test_random_bytes_on_every_listener(chain):
 
 def test_start_tells_why_not(chain):
     """A port that is taken, a folder that cannot be made: non-zero, with the reason."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", chain.middle))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", chain.middle)):
         done = chain.run("start", check=False)
         assert done.returncode != 0
         assert str(chain.middle) in done.stdout + chain.log()
