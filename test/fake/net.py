@@ -1,12 +1,16 @@
 """Ports, deadlines and bounded waits. Nothing here sleeps for a fixed time: every wait ends as soon as what it waits
 for is there, and fails loudly at its deadline."""
 
-import os
+import fcntl
+import functools
+import itertools
 import select
 import socket
+import tempfile
 import time
 
-_next_port = 20000 + (os.getpid() * 37) % 9000
+PORTS = range(20000, 32000)     # below those that the kernel gives to outgoing connections
+PORTS_OF_ONE = 1000             # so many belong to one test run: others may go on beside it
 
 
 class Timeout(AssertionError):
@@ -25,21 +29,30 @@ class Deadline:
         return time.monotonic() >= self.at
 
 
+@functools.cache
+def _own_ports():
+    """Numbers that no other test run gives out while this one lives, over and over; and the lock that says so."""
+    for first in PORTS[::PORTS_OF_ONE]:
+        try:
+            lock = open(f"{tempfile.gettempdir()}/sallyport-test-ports-{first}", "w", encoding="ascii")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        return itertools.cycle(range(first, first + PORTS_OF_ONE)), lock
+    raise Timeout("every range of ports is another test run's")
+
+
 def free_port():
-    """A loopback port that nobody listens on. Below the range that the kernel gives to outgoing connections, so that
-    none of those can take it before the server binds it; the same number is not given out twice."""
-    global _next_port
-    while True:
-        _next_port += 1
-        if _next_port > 32000:
-            _next_port = 20000
+    """A loopback port that nobody listens on, and that no outgoing connection can take before the server binds it."""
+    for port in itertools.islice(_own_ports()[0], PORTS_OF_ONE):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                s.bind(("127.0.0.1", _next_port))
+                s.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return _next_port
+            return port
+    raise Timeout("no free port")
 
 
 def wait_until(condition, seconds=10, what="the condition", poll=0.01):
