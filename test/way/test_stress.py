@@ -72,9 +72,9 @@ def test_new_sessions_get_the_values_until_there_is_room(stressed):
     assert rcpt(second) == 450 and rcpt(first) == 250
     third = Client(stressed.ports["front"])     # waits for a place
     assert stressed.top("front") == "yes"
+    began = time.monotonic()
     second.close()
     third.hello()
-    began = time.monotonic()
     assert rcpt(third) == 450
     assert re.fullmatch(rb"421 4\.4\.2 mx\.way\.test Error: timeout exceeded\r\n", third.line(10))
     first.wants("NOOP", 250)                    # 300 s are still its own
