@@ -302,6 +302,12 @@ static const struct checks_case cases[] = {
      "A: 1\r\njunk\r\nB: 2\r\n\r\nx\r\n",
      "A: 1\r\n\r\nx\r\n",
      NULL},
+    {"blanks before the colon hide no header",
+     {{0, "A: 1", "IGNORE"}, {1, "Content-Type: multipart/x", "WARN"}, {1, "B:", "PREPEND C: d"}},
+     "A \t: 1\r\nContent-Type : multipart/x; boundary=b\r\nD : 1 : 2\r\n\r\n--b\r\nB\t: 2\r\n\r\nx\r\n",
+     "Content-Type : multipart/x; boundary=b\r\nD : 1 : 2\r\n\r\n--b\r\nC: d\r\nB\t: 2\r\n\r\nx\r\n",
+     "ID: warning: header Content-Type: multipart/x; boundary=b" TAIL "\n"
+     "ID: prepend: header B: 2" TAIL ": C: d\n"},
     {"content begins with a blank", {{3, " x", "IGNORE"}}, " x: y\r\nA: 1\r\n", "A: 1\r\n", NULL},
     {"header ended by the end", {{0, "B:", "IGNORE"}}, "A: 1\r\nB: 2\r\n 3\r\n", "A: 1\r\n", NULL},
     {"header text is cut, the whole is dropped",

@@ -212,6 +212,15 @@ static void gather(struct engine_mime *m, struct bytes text)
     buf_add(&m->field, bytes(text.p, text.n < room ? text.n : room));
 }
 
+/* The first line of a field. Blanks before its colon (RFC 5322 4.5) are no way round a table. */
+static void gather_first(struct engine_mime *m, struct bytes text)
+{
+    struct bytes name = mail_header_name(text);
+
+    gather(m, name);
+    gather(m, bytes_skip(text, bytes_chr(text, ':')));
+}
+
 /* RFC 2046 5.1.1: "--boundary" starts a part, "--boundary--" ends the last. The inner ones end with the
  * outer. */
 static bool is_boundary(struct engine_mime *m, struct bytes line)
@@ -272,7 +281,7 @@ static co_fn void header_line(struct engine_mime *m, struct engine_mime_body *b)
         end_field(m, b->from);
         m->has_field = true;
         m->field_from = b->from;
-        gather(m, b->text);
+        gather_first(m, b->text);
     } else {
         end_field(m, b->from);
         begin_body(m);
