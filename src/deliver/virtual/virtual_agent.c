@@ -222,6 +222,9 @@ static void give_failure(struct attempt *t, const struct virtual_job *job)
     case ENOENT:
     case EACCES:
     case EPERM:
+    case EISDIR:
+    case ENOTDIR:
+    case ELOOP:
         dsn = "4.2.0";
         break;
     default:

@@ -471,6 +471,22 @@ static void test_links_are_not_followed(void **state)
     free(text);
 }
 
+/* A map or a mailbox that an administrator can mend: the mail waits. */
+static void test_what_stands_in_the_way(void **state)
+{
+    put_file("x/other", "");
+    assert_int_equal(mkdir(path_of("x/box"), 0700), 0);
+    deliver("box@x", BYTES("\r\nx\r\n")); /* a map without its '/' */
+    expect(DELIVER_DEFERRED, "4.2.0");
+    put_file("x/dir", "");
+    deliver("dir@x", BYTES("\r\nx\r\n"));
+    expect(DELIVER_DEFERRED, "4.2.0");
+    assert_int_equal(rmdir(path_of("x/box")), 0);
+    assert_int_equal(symlink(path_of("x/other"), path_of("x/box")), 0);
+    deliver("box@x", BYTES("\r\nx\r\n"));
+    expect(DELIVER_DEFERRED, "4.2.0");
+}
+
 static void test_folder_that_is_not_his(void **state)
 {
     assert_int_equal(mkdir(path_of("x"), 0500), 0);
@@ -508,6 +524,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_users_and_paths, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_links_are_not_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_stands_in_the_way, setup, teardown),
         cmocka_unit_test_setup_teardown(test_folder_that_is_not_his, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_base, setup, teardown),
     };
