@@ -77,6 +77,8 @@ static void reply_failed(struct session *s, size_t i, const char *command)
     size_t at;
 
     remote_reply_dsn(s->client, result.dsn);
+    if (result.dsn[0] == '2') /* "yes" to DATA */
+        snprintf(result.dsn, sizeof(result.dsn), "4.5.0");
     result.text = mem_printf(s->d->ctx, "host %s said: %s (in reply to %s)", s->peer,
                              remote_reply_text(s->d->ctx, s->client), command);
     for (at = 0; at < s->n; at++) {

@@ -345,6 +345,8 @@ static void test_failures(void **state)
          "host " H " said: 451 4.1.8 wait (in reply to MAIL FROM command)", false},
         {pipe, "", "S: 250 ok\nX", DELIVER_DEFERRED, "4.4.2",
          "lost connection with " H " while sending MAIL FROM", true},
+        {hello, envelope, "S: 250 2.1.5 ok\nC: QUIT", DELIVER_DEFERRED, "4.5.0",
+         "host " H " said: 250 2.1.5 ok (in reply to DATA command)", false},
         {hello, envelope, "DS: 554 5.6.0 spam\nC: QUIT", DELIVER_BOUNCED, "5.6.0",
          "host " H " said: 554 5.6.0 spam (in reply to end of DATA command)", false},
         {"S: 220 hello\nC: EHLO me.example\nS: 250-hello\nS: 250 SIZE 10\n", "", "C: QUIT", DELIVER_BOUNCED,
