@@ -510,6 +510,27 @@ def test_cheap_filter():
     cheap.stop()
 
 
+def test_cheap_filter_without_room_refuses():
+    """It has no steps: what is refused there has not gone elsewhere."""
+    cheap = SlowFilter(seconds=0.5).start()      # which is known from the first message on
+    with Front("smtpd_proxy_stranger_patience=3s", "smtpd_proxy_stranger_steps=full, cheap 50",
+               f"smtpd_proxy_cheap_filter=127.0.0.1:{cheap.port}") as front:
+        name = f"127.0.0.1:{cheap.port}"
+        climb(front, "cheap")[-1].wait(250)
+        cheap.hold()
+        for i in range(20):
+            one = front.begin(f"cheap-{i}")
+            wait_until(lambda: one.stage == "DATA" or not one.thread.is_alive(), 10, "a word on MAIL")
+            if one.stage != "DATA":
+                break
+        one.wait(451)
+        front.wait_number(1, "admission_turned_total", "stranger", filter=name, step="full")
+        assert front.number("admission_turned_total", "stranger", filter=name, step="cheap") == 0
+        assert front.server.run("status").stdout.count("of class") == 1
+        cheap.release()
+    cheap.stop()
+
+
 def hold_front(filter_port, **script):
     return Front("smtpd_proxy_stranger_patience=3s", "smtpd_proxy_stranger_steps=full, hold 50",
                  f"smtpd_proxy_hold_filter=scan:[127.0.0.1]:{filter_port}", services=SCAN, **script)

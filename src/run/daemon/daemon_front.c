@@ -121,17 +121,26 @@ struct mail_hook *daemon_front_hook(const struct daemon_front *f)
 
 /* ---- open ---- */
 
+static const char *const ladders[] = {"smtpd_proxy_own_steps", "smtpd_proxy_auth_steps",
+                                      "smtpd_proxy_good_steps", "smtpd_proxy_stranger_steps"};
+enum { LADDERS = sizeof(ladders) / sizeof(ladders[0]) };
+
+/* It has no steps: what there is no room for is refused. */
 static struct error *open_cheap(struct daemon_front *f, const struct conf *conf, unsigned worker,
                                 struct verdict *verdict)
 {
     const char *filter = conf_text(conf, "smtpd_proxy_cheap_filter");
+    struct conf *own;
     struct error *e;
 
     if (filter[0] == '\0')
         return NULL;
+    own = conf_derive(f, conf);
+    for (size_t i = 0; i < LADDERS; i++)
+        conf_set(own, ladders[i], "full", "smtpd_proxy_cheap_filter", 0);
     e = error_prepend(proxy_open(f, conf, filter, true, &f->cheap), "smtpd_proxy_cheap_filter");
     if (e == NULL)
-        e = admit_open(f, conf, filter, worker, verdict, &f->cheap_admit);
+        e = admit_open(f, own, filter, worker, verdict, &f->cheap_admit);
     if (e != NULL)
         return e;
     proxy_set_gate(f->cheap, admit_gate(f->cheap_admit));
@@ -155,10 +164,7 @@ static struct error *open_hold(struct daemon_front *f, const struct conf *conf, 
 /* A step of a ladder that leads nowhere. */
 static struct error *check_steps(const struct daemon_front *f, const struct conf *conf)
 {
-    static const char *const ladders[] = {"smtpd_proxy_own_steps", "smtpd_proxy_auth_steps",
-                                          "smtpd_proxy_good_steps", "smtpd_proxy_stranger_steps"};
-
-    for (size_t i = 0; i < sizeof(ladders) / sizeof(ladders[0]); i++) {
+    for (size_t i = 0; i < LADDERS; i++) {
         const char *steps = conf_text(conf, ladders[i]);
 
         if (f->cheap == NULL && strstr(steps, "cheap") != NULL)

@@ -114,7 +114,7 @@ static void begin_sample(const char *name, const char *part, const struct row *r
 /* ---- metrics ---- */
 
 /* How a number is printed: as it is; 1 when it is not 0; or divided. */
-enum form { PLAIN, FLAG, PERCENT = 100, MS = 1000 };
+enum form { PLAIN, FLAG, PERCENT = 100, MS = 1000, US = 1000000 };
 
 struct metric {
     const char *name, *type, *help;
@@ -261,13 +261,13 @@ static const struct metric class_metrics[] = {
     {"admission_pressure_ratio", "gauge", "What is ahead, as a part of what the class has room for.", CLASS(pressure), PERCENT},
     {"admission_admitted_total", "counter", "Messages let in at MAIL.", CLASS(admitted)},
     {"admission_granted_total", "counter", "Messages that had a slot.", CLASS(granted)},
-    {"admission_preferred_total", "counter", "Of these, messages of clients that had been refused before.", CLASS(preferred)},
+    {"admission_preferred_total", "counter", "Messages let in at MAIL whose client had been refused before and was called.", CLASS(preferred)},
     {"admission_late_total", "counter", "Complete messages for which no slot came in time.", CLASS(late)},
     {"admission_left_total", "counter", "Messages whose client left before their turn.", CLASS(left)},
     {"admission_full_up_total", "counter", "Complete messages for which the table of all had no room.", CLASS(full_up)},
     {"admission_step_changes_total", "counter", "Changes of the step of the ladder.", CLASS(step_changes)},
     {"admission_turned_total", "counter",
-     "Messages not let in at MAIL, by the step: full, 451 and 421 refused them, cheap and hold took them.",
+     "Messages not let in at MAIL, by the step: full, 451 and 421 refused them, cheap and hold sent them elsewhere.",
      CLASS(turned[0]), PLAIN, "step", ADMISSION_STEPS, step_name},
 };
 
@@ -279,9 +279,13 @@ static const struct metric filter_metrics[] = {
 
 static const struct metric endpoint_metrics[] = {
     {"endpoint_messages", "gauge", "Messages an endpoint has now.", ENDPOINT(messages)},
+    {"endpoint_bytes", "gauge", "Bytes of the messages that an endpoint has now.", ENDPOINT(bytes)},
+    {"endpoint_average_stay_seconds", "gauge", "Moving average of a message's stay, connecting included.", ENDPOINT(latency_us), US},
     {"endpoint_ejected", "gauge", "1: the endpoint is left alone for now.", ENDPOINT(ejected_ms), FLAG},
     {"endpoint_answered_total", "counter", "Messages an endpoint has answered.", ENDPOINT(answered)},
     {"endpoint_failed_total", "counter", "Attempts that failed.", ENDPOINT(failed)},
+    {"endpoint_ejections_total", "counter", "How often an endpoint was ejected.", ENDPOINT(ejections)},
+    {"endpoint_reused_total", "counter", "Messages over a connection that had been kept.", ENDPOINT(reused)},
 };
 
 /* Of the memory of verdicts. */
