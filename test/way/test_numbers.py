@@ -80,6 +80,9 @@ def test_counts_are_true(front):
                 ("admission_wait_seconds_count", {"class": "own"}, 6), ("filter_slots", {"kind": "most"}, 3)):
             assert prometheus.value(numbers, "sallyport_" + name, **mine, **labels) == wanted, name
         assert 0.18 <= prometheus.value(numbers, "sallyport_filter_seconds_sum", **mine) < 2
+        for name, least, most in (("answered_total", 6, 6), ("average_stay_seconds", 0.03, 2), ("bytes", 0, 0),
+                                  ("ejections_total", 0, 0), ("reused_total", 0, 0)):
+            assert least <= prometheus.value(numbers, "sallyport_endpoint_" + name, endpoint=mine["filter"]) <= most, name
         assert prometheus.value(numbers, "sallyport_filter_seconds_bucket", le="0.016", **mine) == 0
         assert prometheus.value(numbers, "sallyport_sessions", service=f"inet 127.0.0.1:{ports[0]}") == 1
         assert re.search(rf"^inet 127.0.0.1:{ports[0]} +1 ", server.run("top", "-n", "1").stdout, re.M)
