@@ -3,7 +3,19 @@
 
 #include "mem.h"
 
+#include <netdb.h>
+
 static const char default_service[] = "25";
+
+/* A port, or its name in /etc/services. */
+static bool is_service(const char *name)
+{
+    uint64_t port;
+
+    if (bytes_to_u64(bytes_of(name), UINT16_MAX, &port))
+        return port > 0;
+    return getservbyname(name, "tcp") != NULL;
+}
 
 static bool parse_bracketed(const void *ctx, struct bytes text, struct remote_target *out_r)
 {
@@ -21,7 +33,7 @@ static bool parse_bracketed(const void *ctx, struct bytes text, struct remote_ta
     out_r->host = bytes_dup(ctx, host);
     out_r->service = rest.n > 0 ? bytes_dup(ctx, bytes_skip(rest, 1)) : mem_strdup(ctx, default_service);
     out_r->wants_mx = false;
-    return true;
+    return is_service(out_r->service);
 }
 
 bool remote_target_parse(const void *ctx, const char *text, struct remote_target *out_r)
@@ -38,5 +50,5 @@ bool remote_target_parse(const void *ctx, const char *text, struct remote_target
     out_r->host = bytes_dup(ctx, host);
     out_r->service = rest.n > 0 ? bytes_dup(ctx, rest) : mem_strdup(ctx, default_service);
     out_r->wants_mx = true;
-    return true;
+    return is_service(out_r->service);
 }

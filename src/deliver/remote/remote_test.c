@@ -69,6 +69,10 @@ static void test_targets(void **state)
         {"[host", NULL},
         {"[host]:", NULL},
         {"[host]x", NULL},
+        {"[host]:notaport", NULL},
+        {"host:notaport", NULL},
+        {"[host]:0", NULL},
+        {"[host]:65536", NULL},
     };
     size_t i;
 
