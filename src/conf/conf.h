@@ -141,6 +141,8 @@ enum conf_print { CONF_PRINT_ALL, CONF_PRINT_DEFAULTS /* -d */, CONF_PRINT_SET /
  * on standard error, as postconf does. Returns the number of unknown names. */
 int conf_print(const struct conf *c, enum conf_print what, bool expand, const char *const *names, FILE *out);
 
+/* The most filters of one host with smtpd_proxy_concurrency_limit. */
+enum { CONF_SLOT_FILTERS = 8 };
 /* Faults that need a look at the whole: an after-filter listener that strangers can reach, a filter loop,
  * sizes that contradict each other, parameters and commands that this version does not have yet. */
 void conf_lint(const struct conf *main_conf, const struct conf_services *services,

@@ -358,6 +358,7 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
               is_set(main_conf, "virtual_mailbox_maps") ? CONF_ERROR : CONF_WARNING, faults);
     lint_inherited(main_conf, services, faults);
     conf_lint_services(services, faults);
+    conf_lint_filters(services, faults);
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];
 

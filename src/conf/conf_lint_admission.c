@@ -148,6 +148,51 @@ static void lint_maxproc(const struct conf *c, const struct conf_services *all, 
                        e->name, limit, filter, most);
 }
 
+/* ---- all services ---- */
+
+static bool wants_slots(const struct conf_service *s)
+{
+    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
+    bool wants = strcmp(s->command, "smtpd") == 0 && filter[0] != '\0' && !conf_filter_is_direct(filter) &&
+                 conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
+
+    talloc_free(filter);
+    return wants;
+}
+
+static void add_filter(const void *ctx, const struct conf *c, const char *name, const char **found, size_t *n)
+{
+    const char *filter = conf_lint_text(ctx, c, name);
+
+    for (size_t i = 0; i < *n; i++)
+        if (strcmp(found[i], filter) == 0)
+            return;
+    if (filter[0] != '\0')
+        found[(*n)++] = filter;
+}
+
+void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults)
+{
+    void *ctx = talloc_new(NULL);
+    const char *found[CONF_SLOT_FILTERS + 2]; /* a service has two at most */
+    size_t n = 0;
+
+    for (size_t i = 0; i < all->n && n <= CONF_SLOT_FILTERS; i++) {
+        const struct conf_service *s = &all->at[i];
+
+        if (!wants_slots(s))
+            continue;
+        add_filter(ctx, s->conf, "smtpd_proxy_filter", found, &n);
+        add_filter(ctx, s->conf, "smtpd_proxy_cheap_filter", found, &n);
+        if (n > CONF_SLOT_FILTERS)
+            conf_fault_add(faults, CONF_ERROR, s->file, s->line,
+                           "more than %d filters with smtpd_proxy_concurrency_limit", CONF_SLOT_FILTERS);
+    }
+    talloc_free(ctx);
+}
+
+/* ---- one service ---- */
+
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults)
 {

@@ -118,6 +118,8 @@ char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const ch
 /* Warnings about the slots of a before-filter server's filter, and about who may wait for one. */
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults);
+/* A fault at the first service whose filter is one more than a host may have with slots. */
+void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults);
 
 /* ---- conf_lint_service.c ---- */
 

@@ -7,8 +7,14 @@
 
 static void test_lint(void **state)
 {
-#define FRONT "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n"
-#define SLOTS "smtpd_proxy_options = speed_adjust\nsmtpd_proxy_concurrency_limit = 20\n"
+#define FRONT          "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n"
+#define SLOTS          "smtpd_proxy_options = speed_adjust\nsmtpd_proxy_concurrency_limit = 20\n"
+#define FILTERED(port) "127.0.0.1:" port " inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.2:" port "\n"
+#define EIGHT                                                                                                \
+    FILTERED("1")                                                                                            \
+    FILTERED("2")                                                                                            \
+    FILTERED("3")                                                                                            \
+    FILTERED("4") FILTERED("5") FILTERED("6") FILTERED("7") FILTERED("8")
     static const char front[] = FRONT;
     static const struct {
         const char *main_text, *master_text;
@@ -90,6 +96,11 @@ static void test_lint(void **state)
         {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 0 filter\n", 0, NULL, 0, NULL},
         {SLOTS, FRONT "127.0.0.1:10035 inet n - n - 1 filter\n", 0, NULL, 0, NULL},
         {SLOTS, "smtp inet n - n - - smtpd\n", 0, NULL, 0, NULL},
+        {SLOTS, EIGHT FRONT, CONF_ERROR, "master.cf", 9, "more than 8 filters with"},
+        {SLOTS, EIGHT "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.2:8\n", 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.2:9\n", EIGHT, CONF_ERROR, "master.cf", 8,
+         "more than 8 filters with"},
+        {"", EIGHT FRONT, 0, NULL, 0, NULL},
         {SLOTS "smtpd_proxy_hold_filter = scan:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n", 0, NULL,
          0, NULL},
         {SLOTS "smtpd_proxy_hold_filter = sca:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n",
