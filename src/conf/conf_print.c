@@ -72,6 +72,15 @@ static const char *default_of(const struct conf *c, const char *name)
     return found ? found : p ? p->value : NULL;
 }
 
+/* Words with one blank between them, whatever stood there: as postconf prints continuation lines. */
+static void print_words(const char *text, FILE *out)
+{
+    struct bytes rest = bytes_of(text), word;
+
+    while ((word = bytes_word(&rest, " \t\r\n\v\f")).n > 0)
+        fprintf(out, " %.*s", BYTES_FMT(word));
+}
+
 /* False: nobody knows the name. */
 static bool print_one(const struct conf *c, enum conf_print what, bool expand, const char *name, FILE *out)
 {
@@ -88,8 +97,9 @@ static bool print_one(const struct conf *c, enum conf_print what, bool expand, c
         e = conf_expand(NULL, c, raw, &text);
     if (e != NULL)
         fprintf(stderr, "warning: %s: %s\n", name, e->text);
-    raw = text ? text : raw;
-    fprintf(out, "%s =%s%s\n", name, *raw ? " " : "", raw);
+    fprintf(out, "%s =", name);
+    print_words(text ? text : raw, out);
+    fputc('\n', out);
     error_free(&e);
     talloc_free(text);
     return true;

@@ -228,17 +228,17 @@ static void test_print(void **state)
         int unknown;
         const char *want;
     } cases[] = {
-        {CONF_PRINT_SET, false, NULL, 0, "biff = no\nmail_name = $x y\nrelayhost =\nx = z\n"},
-        {CONF_PRINT_SET, true, NULL, 0, "biff = no\nmail_name = z y\nrelayhost =\nx = z\n"},
-        {CONF_PRINT_ALL, false, three, 0, "mail_name = $x y\nbiff = no\nrelayhost =\n"},
+        {CONF_PRINT_SET, false, NULL, 0, "biff = no\nmail_name = $x, y\nrelayhost =\nx = z\n"},
+        {CONF_PRINT_SET, true, NULL, 0, "biff = no\nmail_name = z, y\nrelayhost =\nx = z\n"},
+        {CONF_PRINT_ALL, false, three, 0, "mail_name = $x, y\nbiff = no\nrelayhost =\n"},
         {CONF_PRINT_DEFAULTS, false, three, 0, "mail_name = Postfix\nbiff = yes\nrelayhost =\n"},
-        {CONF_PRINT_SET, false, strange, 1, "mail_name = $x y\n"},
+        {CONF_PRINT_SET, false, strange, 1, "mail_name = $x, y\n"},
     };
     struct world w;
     int unknown;
     char *text;
 
-    world_init(&w, "x = z\nrelayhost =\nmail_name = $x y\nbiff = no\nunused = thing\n", NULL);
+    world_init(&w, "x = z\nrelayhost =\nmail_name = $x,\t\n  y\nbiff = no\nunused = thing\n", NULL);
     for (size_t i = 0; i < COUNT(cases); i++) {
         text = printed(&w, cases[i].what, cases[i].expand, cases[i].names, &unknown);
         assert_string_equal(text, cases[i].want);
