@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -52,12 +53,47 @@ static bool report_faults(const struct conf_faults *faults)
     for (size_t i = 0; i < faults->n; i++) {
         const struct conf_fault *f = &faults->at[i];
 
+        char line[16] = "";
+
+        if (f->line > 0)
+            snprintf(line, sizeof(line), ":%u", f->line);
         if (f->severity == CONF_ERROR)
-            log_error("%s:%u: %s", f->file, f->line, f->text);
+            log_error("%s%s: %s", f->file, line, f->text);
         else if (f->severity == CONF_WARNING)
-            log_warn("%s:%u: %s", f->file, f->line, f->text);
+            log_warn("%s%s: %s", f->file, line, f->text);
     }
     return conf_faults_has_error(faults);
+}
+
+/* What was set up for the workers in force, and for those that come: it is not made anew for a reload. */
+static struct error *check_fixed(const struct master *m, const struct conf *conf)
+{
+    const char *const fixed[][2] = {
+        {"queue_directory", m->queue_directory},
+        {"data_directory", conf_text(m->conf, "data_directory")},
+        {"mail_owner", m->owner}, /* NULL: it means nothing */
+    };
+
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+        if (fixed[i][1] != NULL && strcmp(conf_text(conf, fixed[i][0]), fixed[i][1]) != 0)
+            return error_new(ERROR_CONF, "%s changes only with stop and start", fixed[i][0]);
+    return NULL;
+}
+
+/* The first configuration's log is open already. One that is refused in the end leaves the log where it was.
+ */
+static struct error *take_services(struct master *m, void *memory, struct conf *conf,
+                                   struct conf_services services)
+{
+    struct error *e = m->conf != NULL ? master_setup_log(m, conf) : NULL, *none;
+
+    if (e == NULL)
+        e = master_services_take(m, memory, conf, services);
+    if (e != NULL && m->conf != NULL) {
+        none = master_setup_log(m, m->conf);
+        error_free(&none);
+    }
+    return e;
 }
 
 static struct error *take_conf(struct master *m)
@@ -70,14 +106,12 @@ static struct error *take_conf(struct master *m)
 
     if (report_faults(&faults))
         e = error_new(ERROR_CONF, "errors in the configuration");
-    else if (m->conf != NULL && strcmp(conf_text(conf, "queue_directory"), m->queue_directory) != 0)
-        e = error_new(ERROR_CONF, "queue_directory changes only with stop and start");
+    else if (m->conf != NULL)
+        e = check_fixed(m, conf);
     if (e == NULL && m->conf != NULL)
         e = master_trial(m, services);
-    if (e == NULL && m->conf != NULL)
-        e = master_setup_log(m, conf);
     if (e == NULL)
-        e = master_services_take(m, memory, conf, services);
+        e = take_services(m, memory, conf, services);
     if (e != NULL)
         talloc_free(memory);
     return e;

@@ -95,6 +95,8 @@ pid_t master_pid(const char *queue_directory);
 /* Reads and checks everything that start-up would; the configuration, owned by ctx. */
 struct conf *master_conf_read(const void *ctx, const char *dir, struct conf_services *services_r,
                               struct conf_faults *faults);
+/* What keeps root's workers from becoming mail_owner; NULL: nothing, or nobody is root. */
+struct error *master_owner_check(const struct conf *conf);
 /* The addresses an inet service listens on, resolved now (blocking). */
 struct error *master_addresses(const void *ctx, const struct conf_service *service, struct io_address **at_r,
                                size_t *n_r);

@@ -28,7 +28,7 @@ struct master_quota;
  * there is replaced. Before the first master_quota_new; without it, or when it fails (logged), nobody else
  * sees them. */
 void master_quota_prepare(const char *data_directory);
-/* Of a service ("inet smtp"). Before any fork. Freed with talloc_free. */
+/* Of a service ("inet smtp"), MASTER_SERVICES at most. Before any fork. Freed with talloc_free. */
 struct master_quota *master_quota_new(const void *ctx, const char *service);
 void master_quota_set_limit(struct master_quota *q, unsigned limit); /* 0: none */
 unsigned master_quota_limit(const struct master_quota *q);

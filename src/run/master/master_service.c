@@ -130,6 +130,22 @@ static void apply(struct master *m, const struct plan *p, size_t pools)
     talloc_free(key);
 }
 
+/* A service that goes keeps its counters until its last worker has ended. */
+static struct error *check_room(struct master *m, const struct plan *plans, size_t n)
+{
+    size_t count = 0;
+
+    for (const struct master_service *s = m->services; s != NULL; s = s->next)
+        count++;
+    for (size_t i = 0; i < n; i++) {
+        char *key = key_of(NULL, plans[i].conf);
+
+        count += find(m, key) == NULL;
+        talloc_free(key);
+    }
+    return count > MASTER_SERVICES ? error_new(ERROR_CONF, "more than %d services", MASTER_SERVICES) : NULL;
+}
+
 static size_t count_pools(const struct plan *plans, size_t n)
 {
     size_t pools = 0;
@@ -157,6 +173,8 @@ struct error *master_services_take(struct master *m, void *memory, struct conf *
     for (struct master_listener *l = m->listeners; l != NULL; l = l->next)
         l->is_wanted = false;
     e = make_plans(m, memory, services, plans, &n);
+    if (e == NULL)
+        e = check_room(m, plans, n);
     if (e != NULL) {
         want_present(m);
         master_listeners_sweep(m);

@@ -15,23 +15,40 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct error *master_setup_owner(struct master *m, const struct conf *conf)
+static struct error *find_owner(const struct conf *conf, const struct passwd **pw_r)
 {
     const char *name = conf_text(conf, "mail_owner");
-    const struct passwd *pw;
 
-    if (geteuid() != 0)
-        return NULL;
-    pw = getpwnam(name);
-    if (pw == NULL)
+    *pw_r = getpwnam(name);
+    if (*pw_r == NULL)
         return error_new(
             ERROR_CONF,
             "mail_owner = %s: no such user; make one (adduser --system --group --no-create-home %s) "
             "or name another",
             name, name);
-    if (pw->pw_uid == 0)
+    if ((*pw_r)->pw_uid == 0)
         return error_new(ERROR_CONF, "mail_owner = %s: must not be the superuser", name);
-    m->owner = mem_strdup(m, name);
+    return NULL;
+}
+
+struct error *master_owner_check(const struct conf *conf)
+{
+    const struct passwd *pw;
+
+    return geteuid() == 0 ? find_owner(conf, &pw) : NULL;
+}
+
+struct error *master_setup_owner(struct master *m, const struct conf *conf)
+{
+    const struct passwd *pw;
+    struct error *e;
+
+    if (geteuid() != 0)
+        return NULL;
+    e = find_owner(conf, &pw);
+    if (e != NULL)
+        return e;
+    m->owner = mem_strdup(m, conf_text(conf, "mail_owner"));
     m->uid = pw->pw_uid;
     m->gid = pw->pw_gid;
     return NULL;
