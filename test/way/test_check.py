@@ -46,6 +46,39 @@ def test_what_is_set_in_a_service_line_is_there():
         server.close()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user's servers run as himself")
+@pytest.mark.parametrize("owner, said", [("nosuchuser", "no such user"), ("root", "must not be the superuser")])
+def test_owner_whom_workers_cannot_be(owner, said):
+    server = Sallyport("", f"mail_owner = {owner}\n")
+    try:
+        done = server.run("check", check=False)
+        assert done.returncode == 1 and f": error: mail_owner = {owner}: {said}" in done.stdout
+    finally:
+        server.close()
+
+
+def test_more_services_than_there_is_room_for():
+    lines = "".join(f"s{i} unix - - n - - smtp\n" for i in range(130))
+    server = Sallyport(lines, common="")
+    try:
+        done = server.run("check", check=False)
+        assert done.returncode == 1 and "/master.cf:129: error: more than 128 services" in done.stdout
+    finally:
+        server.close()
+
+
+def test_defaults_are_not_those_of_main_cf():
+    server = Sallyport("", "compatibility_level = 3.6\nmyorigin = example.net\n")
+    try:
+        names = ["mynetworks_style", "myorigin", "compatibility_level"]
+        assert server.run("config", "-d", "-x", *names).stdout.split("\n")[0] == "mynetworks_style = subnet"
+        assert "compatibility_level = 0\n" in server.run("config", "-d", *names).stdout
+        assert server.run("config", "-x", "mynetworks_style").stdout == "mynetworks_style = host\n"
+        assert server.run("config", "-d", "-n", check=False).returncode == 64
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("command", ["check", "queue", "top", "config", "map", "stop"])
 def test_help_of_a_command(command):
     server = Sallyport("")

@@ -92,7 +92,8 @@ def test_counts_are_true(front):
 
 
 def test_top_again_and_again(front):
-    server, _, _ = front
+    server, ports, _ = front
+    assert re.search(rf"^inet 127.0.0.1:{ports[0]} +0 ", server.run("top", "-n", "1").stdout, re.M)   # before any session
     screens = server.run("top", "-n", "3", "-s", "0.1").stdout
     assert screens.count("SERVICE") == 3
     assert server.run("top", "-s", "0", check=False).returncode == 64

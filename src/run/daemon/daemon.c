@@ -20,7 +20,7 @@ static const struct master_program programs[] = {
 
 static const struct {
     const char *command;
-    struct error *(*open)(const struct conf_service *service);
+    struct error *(*open)(const void *ctx, const struct conf_service *service);
 } tries[] = {
     {"smtpd", daemon_smtpd_try},     {"filter", daemon_smtpd_try},    {"qmgr", daemon_qmgr_try},
     {"smtp", daemon_deliver_try},    {"virtual", daemon_deliver_try}, {"error", daemon_deliver_try},
@@ -57,12 +57,14 @@ void daemon_died(unsigned worker)
 
 struct error *daemon_try(const struct conf_service *service)
 {
+    void *memory = talloc_new(NULL);
     struct error *e = NULL;
 
     proxy_enter(MASTER_TOOL_ID);
     for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
         if (strcmp(service->command, tries[i].command) == 0)
-            e = tries[i].open(service);
+            e = tries[i].open(memory, service);
+    talloc_free(memory);
     proxy_forget(MASTER_TOOL_ID);
     return e;
 }

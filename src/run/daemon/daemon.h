@@ -17,8 +17,8 @@ const struct master_program *daemon_programs(size_t *n_r);
 void daemon_prepare(const struct conf *conf);
 /* A worker has died: what it left in the shared memory is void. */
 void daemon_died(unsigned worker);
-/* Opens what a worker of this service would open (tables, lists, engines), but no socket and no queue: for
- * `check`, and before a reload. What it opened stays open: for a process that ends soon. */
+/* Opens what a worker of this service would open (tables, lists, engines), but no socket and no queue, and
+ * closes it again: for `check`, and before a reload. */
 struct error *daemon_try(const struct conf_service *service);
 
 #endif

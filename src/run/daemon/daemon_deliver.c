@@ -59,9 +59,9 @@ static struct error *open_agent(struct delivering *d, const struct conf_service 
     return e;
 }
 
-struct error *daemon_deliver_try(const struct conf_service *service)
+struct error *daemon_deliver_try(const void *ctx, const struct conf_service *service)
 {
-    return open_agent(mem_new(NULL, struct delivering), service);
+    return open_agent(mem_new(ctx, struct delivering), service);
 }
 
 void daemon_deliver(const struct master_worker *w)

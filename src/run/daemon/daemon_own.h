@@ -41,8 +41,8 @@ struct error *daemon_profiles_open(const void *ctx, const struct conf_service *s
 void daemon_smtpd(const struct master_worker *w);
 void daemon_qmgr(const struct master_worker *w);
 void daemon_deliver(const struct master_worker *w);
-struct error *daemon_smtpd_try(const struct conf_service *service);
-struct error *daemon_qmgr_try(const struct conf_service *service);
-struct error *daemon_deliver_try(const struct conf_service *service);
+struct error *daemon_smtpd_try(const void *ctx, const struct conf_service *service);
+struct error *daemon_qmgr_try(const void *ctx, const struct conf_service *service);
+struct error *daemon_deliver_try(const void *ctx, const struct conf_service *service);
 
 #endif

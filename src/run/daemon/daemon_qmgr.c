@@ -36,11 +36,11 @@ static co_fn void obey(void *arg)
     co_cancel(s->scheduler);
 }
 
-struct error *daemon_qmgr_try(const struct conf_service *service)
+struct error *daemon_qmgr_try(const void *ctx, const struct conf_service *service)
 {
     struct rewrite *rewrite;
 
-    return rewrite_open(NULL, service->conf, &rewrite);
+    return rewrite_open(ctx, service->conf, &rewrite);
 }
 
 void daemon_qmgr(const struct master_worker *w)

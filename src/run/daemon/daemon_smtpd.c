@@ -56,9 +56,9 @@ static struct error *open_all(struct serving *s, const struct conf_service *serv
     return e ? e : daemon_local_open(s, service->conf, &s->local);
 }
 
-struct error *daemon_smtpd_try(const struct conf_service *service)
+struct error *daemon_smtpd_try(const void *ctx, const struct conf_service *service)
 {
-    return open_all(mem_new(NULL, struct serving), service, MASTER_TOOL_ID, NULL);
+    return open_all(mem_new(ctx, struct serving), service, MASTER_TOOL_ID, NULL);
 }
 
 void daemon_smtpd(const struct master_worker *w)

@@ -1,6 +1,7 @@
 /* sallyport check: every fault of the configuration; exit 1 when one of them would refuse to start. */
 #include "daemon.h"
 #include "master.h"
+#include "master_quota.h"
 #include "mem.h"
 #include "tool.h"
 
@@ -26,6 +27,44 @@ static void check_listeners(struct tool *t, const struct conf_services *services
         }
         error_free(&e);
     }
+}
+
+static bool is_run(const struct conf_service *s)
+{
+    size_t n;
+    const struct master_program *programs = daemon_programs(&n);
+
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(programs[i].command, s->command) == 0)
+            return true;
+    return false;
+}
+
+static void check_count(const struct conf_services *services, struct conf_faults *faults)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < services->n; i++)
+        if (is_run(&services->at[i]) && ++n > MASTER_SERVICES) {
+            conf_fault_add(faults, CONF_ERROR, services->at[i].file, services->at[i].line,
+                           "more than %d services", MASTER_SERVICES);
+            return;
+        }
+}
+
+/* Told where it is set; a default, at the file as a whole. */
+static void check_owner(const struct tool *t, const struct conf *conf, struct conf_faults *faults)
+{
+    struct error *e = master_owner_check(conf);
+    char *main_cf = mem_printf(NULL, "%s/main.cf", t->dir);
+    const char *file = main_cf;
+    unsigned line = 0;
+
+    conf_place(conf, "mail_owner", &file, &line);
+    if (e != NULL)
+        conf_fault_add(faults, CONF_ERROR, file, line, "%s", e->text);
+    error_free(&e);
+    talloc_free(main_cf);
 }
 
 static bool is_known(const struct conf_faults *faults, const char *text)
@@ -80,6 +119,7 @@ bool tool_try(struct tool *t, const struct conf_services *services)
 {
     struct conf_faults faults = {.ctx = t->memory};
 
+    check_count(services, &faults);
     check_listeners(t, services, &faults);
     try_services(services, &faults);
     tool_print_faults(&faults, CONF_ERROR, stderr);
@@ -90,9 +130,11 @@ int tool_check(struct tool *t)
 {
     struct conf_faults faults = {.ctx = t->memory};
     struct conf_services services;
+    const struct conf *conf = master_conf_read(t->memory, t->dir, &services, &faults);
 
-    master_conf_read(t->memory, t->dir, &services, &faults);
     if (!conf_faults_has_error(&faults)) {
+        check_owner(t, conf, &faults);
+        check_count(&services, &faults);
         check_listeners(t, &services, &faults);
         try_services(&services, &faults);
     }

@@ -259,6 +259,44 @@ static void test_count(void **state)
     assert_string_equal(out, "incoming 1\nactive 0\ndeferred 1\nhold 1\ncorrupt 0\n");
 }
 
+static void check_here(void)
+{
+    char name[] = "sallyport", c[] = "-c", check[] = "check", *argv[] = {name, c, dir, check, NULL};
+
+    assert_int_equal(tool_main(4, argv), 0);
+    optind = 1;
+}
+
+/* What `check` opens it closes. The first time fills what lasts as long as the process. */
+static void test_check_leaves_nothing(void **state)
+{
+    static const char services[] = "qmgr unix n - n 300 1 qmgr\n127.0.0.1:2525 inet n - n - - smtpd\n"
+                                   " -o smtpd_proxy_filter=127.0.0.1:10025\n"
+                                   "127.0.0.1:10025 inet n - n - - filter -o filter_nexthop=127.0.0.1:10026\n"
+                                   "127.0.0.1:10026 inet n - n - - smtpd -o smtpd_client_restrictions=\n"
+                                   "smtp unix - - n - - smtp\nbounce unix - - n - 0 bounce\n";
+    char path[128];
+    size_t blocks;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/master.cf", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(services, f);
+    fclose(f);
+    snprintf(path, sizeof(path), "%s/main.cf", dir);
+    f = fopen(path, "a");
+    assert_non_null(f);
+    fputs("alias_maps =\nlocal_recipient_maps =\nfilter_engines = checks\n", f);
+    fclose(f);
+    talloc_enable_null_tracking();
+    check_here();
+    blocks = talloc_total_blocks(NULL);
+    check_here();
+    assert_int_equal(talloc_total_blocks(NULL), blocks);
+    talloc_disable_null_tracking();
+}
+
 static void test_what_is_not_there(void **state)
 {
     static const char *const commands[] = {"queue show DDDDDD4444", "queue hold DDDDDD4444",
@@ -295,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flush_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_requeue_keeps_content_and_open_recipients, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_count, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_check_leaves_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_usage, set_up, tear_down),
     };

@@ -50,7 +50,7 @@ static void show_sessions(const struct look *l, const struct look *last)
         const struct master_sessions *s = &l->n.sessions[i], *before;
         char limit[16] = "-", text[24];
 
-        if (s->service[0] == '\0' || (s->used == 0 && s->taken == 0))
+        if (s->service[0] == '\0')
             continue;
         before = find(last, s->service);
         if (s->limit > 0)
@@ -187,8 +187,11 @@ static int watch(const struct conf *conf, double seconds, long times)
         struct error *e;
         struct look *now = look(NULL, conf, &e);
 
-        if (e != NULL)
+        if (e != NULL) {
+            talloc_free(now);
+            talloc_free(last);
             return tool_fail_error(&e);
+        }
         if (is_screen)
             printf("\033[H\033[2J");
         else if (i > 0)
