@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,26 +63,30 @@ static void test_ready_run_in_order(void **state)
     assert_int_equal(co_count(), 0);
 }
 
+struct sleep {
+    uint64_t until;
+    const char *name;
+};
+
 static void sleeper(void *arg)
 {
-    int ms = *(int *)arg;
-    char text[8];
-    uint64_t until = in_ms((uint64_t)ms);
+    const struct sleep *s = arg;
 
-    assert_int_equal(co_sleep(until, "sleep"), CO_OK);
-    assert_true(clock_ms() >= until);
-    snprintf(text, sizeof(text), "%d.", ms);
-    note(text);
+    assert_int_equal(co_sleep(s->until, "sleep"), CO_OK);
+    assert_true(clock_ms() >= s->until);
+    note(s->name);
 }
 
+/* One clock reading for all, and time enough that all wait before the first is over. */
 static void test_deadlines_end_in_time_order(void **state)
 {
-    int ms[] = {30, 10, 20};
+    uint64_t begin = in_ms(200);
+    struct sleep sleeps[] = {{begin + 60, "c"}, {begin + 20, "a"}, {begin + 40, "b"}};
 
     for (int i = 0; i < 3; i++)
-        co_spawn(sleeper, &ms[i], "sleeper");
+        co_spawn(sleeper, &sleeps[i], "sleeper");
     co_run();
-    assert_string_equal(order, "10.20.30.");
+    assert_string_equal(order, "abc");
 }
 
 static enum co_end park_end;
@@ -180,6 +185,7 @@ static void test_shield_lets_cleanup_wait(void **state)
 
 static struct co_mutex mutex;
 
+/* "t" has little time, and the first holds it for as long as that. */
 static void locker(void *arg)
 {
     if (co_lock(&mutex, in_ms(strcmp(arg, "t") == 0 ? 5 : 5000), "mutex") != CO_OK) {
@@ -188,7 +194,8 @@ static void locker(void *arg)
         return;
     }
     note(arg);
-    co_sleep(in_ms(20), "holding");
+    while (strchr(order, 't') == NULL)
+        co_sleep(in_ms(1), "holding");
     co_unlock(&mutex);
 }
 
@@ -206,7 +213,7 @@ static void test_mutex_is_given_in_order(void **state)
 
 struct sum {
     int value;
-    int sleep_ms;
+    const atomic_bool *may_end; /* NULL: at once */
 };
 static int freed;
 
@@ -220,7 +227,8 @@ static void add(void *arg)
 {
     struct sum *s = arg;
 
-    usleep((useconds_t)s->sleep_ms * 1000);
+    while (s->may_end != NULL && !*s->may_end)
+        usleep(1000);
     s->value++;
 }
 
@@ -237,16 +245,18 @@ static void worker(void *arg)
 
 static void late_worker(void *arg)
 {
+    static atomic_bool may_end;
     void *ctx = talloc_new(NULL);
     struct sum *s = mem_new(ctx, struct sum);
 
-    s->sleep_ms = 100;
+    s->may_end = &may_end;
     talloc_set_destructor(s, count_free);
     assert_int_equal(co_work(add, s, in_ms(10), "work"), CO_TIMEOUT);
     talloc_free(ctx); /* the job still owns s */
     assert_int_equal(freed, 0);
-    for (int i = 0; i < 500 && freed == 0; i++)
-        co_sleep(in_ms(10), "the job's end");
+    may_end = true;
+    for (int i = 0; i < 5000 && freed == 0; i++)
+        co_sleep(in_ms(1), "the job's end");
     assert_int_equal(freed, 1);
     note("l");
 }
