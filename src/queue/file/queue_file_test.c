@@ -606,10 +606,10 @@ static void test_full_disk(void **state)
     talloc_free(content);
 }
 
-/* Until the thread that was left behind is done, at most 5 s. */
+/* Until the thread that was left behind is done, at most 30 s. */
 static void wait_until_empty(void *arg)
 {
-    for (int i = 0; i < 5000 && count_files("incoming") > 0; i++)
+    for (int i = 0; i < 30000 && count_files("incoming") > 0; i++)
         co_sleep(clock_ms() + 1, "wait");
 }
 

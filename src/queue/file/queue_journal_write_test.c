@@ -7,16 +7,10 @@ static void test_delivered_mail_stays_away_after_a_checkpoint(void **state)
 {
     delay_ms = 200;
     in_process("boot-1", SIZE, commit_and_checkpoint, NULL);
-    for (int i = 0; i < 3; i++) {
-        char below[64];
-
-        snprintf(below, sizeof(below), "incoming/%s", id_of(i));
-        damage(path_of(below), 'r');
-    }
+    remove_all(2);
     recover("boot-2");
     assert_false(is_there(QUEUE_INCOMING, id_of(0)));
-    assert_false(is_there(QUEUE_INCOMING, id_of(1)));
-    assert_whole(QUEUE_INCOMING, id_of(2), 5000);
+    assert_whole(QUEUE_INCOMING, id_of(1), 5000);
 }
 
 static void commit_and_settle(void *arg)
@@ -220,7 +214,7 @@ static void give_up(void *arg)
     wait_until_ready();
     must_commit(id_of(0), 1000, QUEUE_INCOMING);
     fdatasync_waits = true;
-    e = commit(id_of(1), 1000, QUEUE_INCOMING, clock_ms() + 20);
+    e = commit(id_of(1), 1000, QUEUE_INCOMING, clock_ms() + 300); /* enough to begin */
     MUST(e != NULL && e->code == ETIMEDOUT);
     MUST(access(path_of("incoming/ABCDEF0001"), F_OK) == 0);
     fdatasyncs = 0;
