@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+enum { SOON_MS = 10000 };
+
 static int done;
 
 static uint64_t in_ms(uint64_t ms)
@@ -39,16 +41,16 @@ static void memory_stream(void *arg)
         struct io_stream *s = io_memory_new(NULL, BYTES(text), step);
         enum io_end end;
 
-        while ((end = io_fill(s, in_ms(1000))) == IO_OK)
+        while ((end = io_fill(s, in_ms(SOON_MS))) == IO_OK)
             ;
         assert_int_equal(end, IO_CLOSED);
         assert_true(bytes_eq(io_buffered(s), BYTES(text)));
         io_consume(s, 5);
         assert_true(bytes_eq(io_buffered(s), BYTES("two\r\n")));
-        io_write(s, BYTES("a"), in_ms(1000));
+        io_write(s, BYTES("a"), in_ms(SOON_MS));
         assert_true(io_has_unsent(s));
-        io_writef(s, in_ms(1000), "%d", 12);
-        io_flush(s, in_ms(1000));
+        io_writef(s, in_ms(SOON_MS), "%d", 12);
+        io_flush(s, in_ms(SOON_MS));
         assert_true(bytes_eq(io_memory_written(s), BYTES("a12")));
         io_stream_close(&s);
     }
@@ -67,12 +69,12 @@ static void echo(void *arg)
 {
     struct io_stream *s = io_stream_new(NULL, *(int *)arg);
 
-    while (io_fill(s, in_ms(5000)) == IO_OK) {
+    while (io_fill(s, in_ms(SOON_MS)) == IO_OK) {
         struct bytes got = io_buffered(s);
 
-        assert_int_equal(io_write(s, got, in_ms(5000)), IO_OK);
+        assert_int_equal(io_write(s, got, in_ms(SOON_MS)), IO_OK);
         io_consume(s, got.n);
-        assert_int_equal(io_flush(s, in_ms(5000)), IO_OK);
+        assert_int_equal(io_flush(s, in_ms(SOON_MS)), IO_OK);
     }
     io_stream_close(&s);
 }
@@ -84,8 +86,8 @@ static void send_megabyte(void *arg)
 
     for (int i = 0; i < MEGABYTE; i++)
         block[i] = (char)(i * 7 + i / 251);
-    assert_int_equal(io_write(s, bytes(block, MEGABYTE), in_ms(5000)), IO_OK);
-    assert_int_equal(io_flush(s, in_ms(5000)), IO_OK);
+    assert_int_equal(io_write(s, bytes(block, MEGABYTE), in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_flush(s, in_ms(SOON_MS)), IO_OK);
     free(block);
 }
 
@@ -102,7 +104,7 @@ static void through_sockets(void *arg)
     while (got < MEGABYTE) {
         struct bytes piece;
 
-        assert_int_equal(io_fill(s, in_ms(5000)), IO_OK);
+        assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
         piece = io_buffered(s);
         for (size_t i = 0; i < piece.n; i++)
             assert_int_equal(piece.p[i], (char)((got + i) * 7 + (got + i) / 251));
@@ -137,23 +139,23 @@ static void listening(void *arg)
     bound = (int)io_address_port(&a);
     assert_true(bound > 0);
     l = io_listener_new(NULL, fd);
-    assert_null(io_connect(NULL, &a, in_ms(1000), &s));
-    assert_int_equal(io_accept(l, in_ms(1000), &got, &peer, &code), IO_OK);
+    assert_null(io_connect(NULL, &a, in_ms(SOON_MS), &s));
+    assert_int_equal(io_accept(l, in_ms(SOON_MS), &got, &peer, &code), IO_OK);
     assert_string_equal(io_address_host(&peer, text), "127.0.0.1");
     t = io_stream_new(NULL, got);
-    io_write(s, BYTES("hello"), in_ms(1000));
-    io_flush(s, in_ms(1000));
-    assert_int_equal(io_fill(t, in_ms(1000)), IO_OK);
+    io_write(s, BYTES("hello"), in_ms(SOON_MS));
+    io_flush(s, in_ms(SOON_MS));
+    assert_int_equal(io_fill(t, in_ms(SOON_MS)), IO_OK);
     assert_true(bytes_eq(io_buffered(t), BYTES("hello")));
     assert_false(io_peer_left(t));
     io_stream_close(&s);
-    for (int i = 0; i < 200 && !io_peer_left(t); i++)
-        co_sleep(in_ms(5), "the peer to leave");
+    for (int i = 0; i < SOON_MS && !io_peer_left(t); i++)
+        co_sleep(in_ms(1), "the peer to leave");
     assert_true(io_peer_left(t));
     io_stream_close(&t);
     io_listener_close(&l);
     close(fd);
-    e = io_connect(NULL, &a, in_ms(1000), &s);
+    e = io_connect(NULL, &a, in_ms(SOON_MS), &s);
     assert_non_null(e);
     assert_string_equal(e->text, "Connection refused");
     error_free(&e);
@@ -283,13 +285,13 @@ static void attributes(void *arg)
         struct io_stream *s = io_memory_new(NULL, buf_bytes(&out), step);
         struct io_attrs got;
 
-        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_OK);
+        assert_int_equal(io_attr_read(s, s, in_ms(SOON_MS), &got), IO_OK);
         assert_int_equal(got.n, 3);
         assert_string_equal(io_attr_get(&got, "sender"), "a b%=\n\xc3\xbc");
         assert_string_equal(io_attr_get(&got, "count"), "3");
         assert_string_equal(io_attr_get(&got, "empty"), "");
         assert_null(io_attr_get(&got, "absent"));
-        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_CLOSED);
+        assert_int_equal(io_attr_read(s, s, in_ms(SOON_MS), &got), IO_CLOSED);
         io_stream_close(&s);
     }
     buf_deinit(&out);
@@ -310,7 +312,7 @@ static void bad_attributes(void *arg)
         struct io_stream *s = io_memory_new(NULL, bytes_of(bad[i]), 0);
         struct io_attrs got;
 
-        assert_int_equal(io_attr_read(s, s, in_ms(1000), &got), IO_RESET);
+        assert_int_equal(io_attr_read(s, s, in_ms(SOON_MS), &got), IO_RESET);
         io_stream_close(&s);
     }
     done = 1;
@@ -328,7 +330,7 @@ static void resolving(void *arg)
     size_t n;
     char text[46];
 
-    assert_null(io_resolve(NULL, "192.0.2.7", "25", AF_UNSPEC, in_ms(1000), &found, &n));
+    assert_null(io_resolve(NULL, "192.0.2.7", "25", AF_UNSPEC, in_ms(SOON_MS), &found, &n));
     assert_int_equal(n, 1);
     assert_string_equal(io_address_host(found, text), "192.0.2.7");
     talloc_free(found);

@@ -453,8 +453,8 @@ static void test_stall(void **state)
         struct scan_case c = {.command = stalls[i], .time_limit = "1s"};
 
         scan(&c);
-        assert_trouble(&c, "did not end within filter_exec_time_limit and was killed after 1");
-        assert_in_range(c.ms, 1000, 4000);
+        assert_trouble(&c, "did not end within filter_exec_time_limit and was killed after ");
+        assert_in_range(c.ms, 1000, 15000);
         end(&c);
     }
 }
@@ -512,10 +512,10 @@ static void test_background(void **state)
         assert_int_not_equal(i, 499);
     }
     end(&c);
-    c = (struct scan_case){.command = "/bin/sh -c {setsid sleep 3 & echo done}"};
+    c = (struct scan_case){.command = "/bin/sh -c {setsid sleep 15 & echo done}"};
     scan(&c);
     assert_string_equal(c.content, "done\r\n");
-    assert_true(c.ms < 2500);
+    assert_true(c.ms < 10000);
     end(&c);
 }
 
@@ -543,7 +543,7 @@ static void test_no_slot(void **state)
     struct scan_case c = {.command = "/bin/sleep 100", .times = 5, .time_limit = "3s"};
 
     scan(&c);
-    assert_trouble(&c, "filter command /bin/sleep: no turn among filter_exec_process_limit 2 after 3");
+    assert_trouble(&c, "filter command /bin/sleep: no turn among filter_exec_process_limit 2 after ");
     assert_true(logged("did not end within"));
     end(&c);
 }

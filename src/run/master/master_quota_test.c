@@ -170,6 +170,7 @@ static void count_line(const char *line, void *arg)
 
 static void test_stress(void **state)
 {
+    enum { STRESS_MS = 100000 };
     struct master_quota *q = master_quota_new(NULL, "inet test");
     size_t lines = 0;
 
@@ -179,17 +180,17 @@ static void test_stress(void **state)
     assert_true(master_quota_try(q, 1));
     assert_int_equal(master_quota_stressed_until(q), 0); /* it has none */
     master_quota_give(q, 1);
-    master_quota_set_stress(q, 1000);
+    master_quota_set_stress(q, STRESS_MS);
     assert_int_equal(master_quota_stressed_until(q), 0);
     assert_true(master_quota_try(q, 1)); /* the last place */
-    assert_in_range(master_quota_stressed_until(q), clock_ms() + 1, clock_ms() + 1000);
-    clock_skip_ms(900);
+    assert_in_range(master_quota_stressed_until(q), clock_ms() + 1, clock_ms() + STRESS_MS);
+    clock_skip_ms(STRESS_MS / 10 * 9);
     assert_false(master_quota_try(q, 1)); /* who waits prolongs it */
     master_quota_give(q, 1);
-    clock_skip_ms(900);
+    clock_skip_ms(STRESS_MS / 10 * 9);
     assert_true(master_quota_stressed_until(q) != 0);
     assert_int_equal(lines, 1);
-    clock_skip_ms(101);
+    clock_skip_ms(STRESS_MS / 10 + 1);
     assert_int_equal(master_quota_stressed_until(q), 0);
     assert_int_equal(lines, 2);
     assert_true(master_quota_try(q, 1));
