@@ -169,7 +169,7 @@ const char *proxy_pool_trouble(const struct proxy *p)
     for (size_t i = 0; p->target_count == 0 && i < p->name_count; i++)
         if (p->names[i].trouble != NULL)
             return p->names[i].trouble;
-    return "";
+    return p->target_count == 0 ? "its addresses are not known yet" : "";
 }
 
 /* ---- who waits ---- */
