@@ -72,7 +72,8 @@ class Server:
         self.mail = os.path.join(self.folder, "mail")
         self.user = _mail_uid()
         for path in (self.config, self.queue, self.mail, os.path.join(self.folder, "data")):
-            os.mkdir(path, 0o755)
+            os.mkdir(path)
+            os.chmod(path, 0o755)       # whatever the umask
         for path in (self.mail, os.path.join(self.folder, "data")):
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
         values = dict(line.split(" =", 1) for line in (self._main() + main).split("\n") if line)
