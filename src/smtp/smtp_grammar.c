@@ -147,14 +147,16 @@ static bool take_envid(struct parameter *p, struct mail_envelope *out)
     return (out->envid != NULL && !is_again) || refuse(p->why, 501, "5.5.4", "Bad ENVID parameter syntax");
 }
 
+/* RFC 4954 5: believed by nobody here, announced or not; passed on with the command line, since a server
+ * before us may have taken it from a client of its own. */
 static bool take_auth(struct parameter *p, struct mail_envelope *out)
 {
-    return true; /* RFC 4954 5: believed by nobody here; passed on with the command line */
+    return p->has_value || unsupported(p);
 }
 
 static const struct mail_parameter {
     const char *name;
-    unsigned feature;
+    unsigned feature; /* 0: taken always */
     bool (*take)(struct parameter *p, struct mail_envelope *out);
 } mail_parameters[] = {
     {"SIZE", SMTP_SIZE, take_size},
@@ -162,7 +164,7 @@ static const struct mail_parameter {
     {"SMTPUTF8", SMTP_SMTPUTF8, take_smtputf8},
     {"RET", SMTP_DSN, take_ret},
     {"ENVID", SMTP_DSN, take_envid},
-    {"AUTH", SMTP_AUTH, take_auth},
+    {"AUTH", 0, take_auth},
 };
 
 static bool take_mail_parameter(struct parameter *p, struct mail_envelope *out)
@@ -172,12 +174,10 @@ static bool take_mail_parameter(struct parameter *p, struct mail_envelope *out)
 
         if (!bytes_ieq(p->name, bytes_of(known->name)))
             continue;
-        if (p->rules->features & known->feature)
+        if (known->feature == 0 || (p->rules->features & known->feature))
             return known->take(p, out);
         if (known->feature == SMTP_DSN)
             return refuse(p->why, 501, "5.7.1", "DSN support is disabled");
-        if (known->feature == SMTP_AUTH)
-            return refuse(p->why, 503, "5.5.1", "Error: authentication disabled");
         return unsupported(p);
     }
     return unsupported(p);
