@@ -30,6 +30,8 @@ struct mail_reply smtpd_cmd_mail(struct smtpd_session *s, const struct smtp_line
         return mail_reply_fixed(503, "5.5.1", "Error: nested MAIL command");
     s->tx = smtpd_tx_new(s);
     if (!smtp_parse_mail(s->tx, line, &rules, &s->tx->envelope, &r)) {
+        if (r.code == 552)
+            smtpd_gate_log_reject(s, MAIL_AT_MAIL, &r);
         TALLOC_FREE(s->tx); /* nothing has begun: the id goes unused, XFORWARD stays in force */
         return r;
     }

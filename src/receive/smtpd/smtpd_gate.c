@@ -74,6 +74,11 @@ static void log_refusal(struct smtpd_session *s, const char *word, enum mail_sta
              context_text(s, rcpt));
 }
 
+void smtpd_gate_log_reject(struct smtpd_session *s, enum mail_stage stage, const struct mail_reply *why)
+{
+    log_refusal(s, "reject", stage, NULL, mail_reply_log(s->command, why));
+}
+
 static void take(struct smtpd_tx *tx, const struct mail_verdict *v)
 {
     for (const struct mail_action *a = v->actions; a != NULL; a = a->next)

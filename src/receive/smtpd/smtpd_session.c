@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "mail_header.h"
 #include "mem.h"
 
 #include <stdio.h>
@@ -181,12 +182,19 @@ static enum smtpd_verb verb_of(struct bytes word)
     return SMTPD_UNKNOWN;
 }
 
-/* smtpd_forbidden_commands: not SMTP at all (HTTP, say). Only asked about verbs that we do not know. */
+/* Not SMTP at all: HTTP, say (smtpd_forbidden_commands), or content where a command should be. Only asked
+ * about verbs that we do not know. */
+static co_fn bool is_forbidden(struct smtpd_session *s, const struct smtp_line *line)
+{
+    return mail_header_name(line->verb).n > 0 ||
+           table_list_has(s->conf->forbidden_commands, line->verb) == TABLE_FOUND;
+}
+
 static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const struct smtp_line *line)
 {
     if (table_list_has(s->conf->noop_commands, line->verb) == TABLE_FOUND)
         return mail_reply_fixed(250, "2.0.0", "Ok");
-    if (table_list_has(s->conf->forbidden_commands, line->verb) != TABLE_FOUND)
+    if (!is_forbidden(s, line))
         return mail_reply_fixed(500, "5.5.2", "Error: command not recognized");
     log_warn("non-SMTP command from %s[%s]: %.*s", s->client->name, s->client->addr,
              (int)(line->whole.n < 100 ? line->whole.n : 100), line->whole.p);

@@ -137,6 +137,8 @@ co_fn bool smtpd_may_xforward(struct smtpd_session *s);
 co_fn bool smtpd_gate_connect(struct smtpd_session *s, struct mail_reply *why_r);
 co_fn bool smtpd_gate(struct smtpd_session *s, enum mail_stage stage, const struct mail_rcpt *rcpt,
                       struct mail_reply *why_r);
+/* The `reject:` line of a refusal that no hook made. */
+void smtpd_gate_log_reject(struct smtpd_session *s, enum mail_stage stage, const struct mail_reply *why);
 void smtpd_gate_end(struct smtpd_session *s);
 
 /* ---- smtpd_receipt.c: is the client there, and has it heard? ---- */
