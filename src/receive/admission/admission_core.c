@@ -95,14 +95,16 @@ static bool let_in(struct admission_shared *s, unsigned pool, unsigned class, un
 }
 
 static enum admission_step turn_away(struct admission_shared *s, unsigned pool, unsigned class,
-                                     struct admission_record *r, uint64_t now)
+                                     struct admission_record *r, uint32_t work_ms, uint64_t now)
 {
     struct admission_pool *p = &s->pools[pool];
     struct admission_class_numbers *n = &p->n.classes[class];
     enum admission_step step = admission_ladder_beside(&p->set.ladder[class], n->step);
 
     n->turned[step]++;
-    if (r != NULL && step != ADMISSION_CHEAP && step != ADMISSION_HOLD)
+    if (step == ADMISSION_CHEAP || step == ADMISSION_HOLD)
+        admission_state_go_elsewhere(p, class, work_ms);
+    else if (r != NULL)
         admission_line_join(s, r, pool, class, now);
     return step;
 }
@@ -127,7 +129,7 @@ struct admission_answer admission_core_judge(struct admission_shared *s, unsigne
     answer.is_admitted = lets_in(s, pool, class, &room, r != NULL ? r->standing : ADMISSION_NO_LINE) &&
                          let_in(s, pool, class, worker, r, work, now.ms, t);
     answer.step = t->step = answer.is_admitted ? (enum admission_step)p->n.classes[class].step
-                                               : turn_away(s, pool, class, r, now.ms);
+                                               : turn_away(s, pool, class, r, work, now.ms);
     return answer;
 }
 

@@ -121,6 +121,43 @@ static void test_line_of_ghosts(void **state)
     talloc_free(s);
 }
 
+static uint64_t ease_until(struct admission_shared *s, enum admission_step step, uint64_t now)
+{
+    struct admission_news news = {0};
+
+    while (s->pools[0].n.classes[ADMISSION_STRANGER].step != step && now < 1000000) {
+        now += 500;
+        admission_core_ease(s, now, &news);
+    }
+    return now;
+}
+
+/* What goes by hold is part of the load: more of it than the step is for moves the class on, and is forgotten
+ * as the clients would forget. */
+static void test_what_goes_elsewhere_is_pressure(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    const struct admission_class_numbers *n = &s->pools[0].n.classes[ADMISSION_STRANGER];
+    struct admission_ladder *ladder = &s->pools[0].set.ladder[ADMISSION_STRANGER];
+    struct admission_news news = {0};
+    struct admission_ticket t;
+    uint32_t room, elsewhere = 0;
+    uint64_t now;
+
+    assert_null(admission_ladder_parse("full, hold 80, 451 300", ladder));
+    room = fill(s, 1000) * 10 / 7; /* it fills up to the level */
+    while (try(s, 5000 + elsewhere, false, 1000, &t).step == ADMISSION_HOLD && elsewhere < 10 * room)
+        elsewhere++;
+    assert_in_range(elsewhere, 2 * room, 3 * room);
+    assert_int_equal(n->step, ADMISSION_451);
+    admission_core_forget(s, 0, (struct admission_time){1000, TODAY}, &news);
+    now = ease_until(s, ADMISSION_HOLD, 1000);
+    assert_in_range(now, 5000, 60000);
+    now = ease_until(s, ADMISSION_FULL, now);
+    assert_in_range(now, 80000, 300000);
+    talloc_free(s);
+}
+
 /* With a filter that gives no sign of life the prediction grows with the time. */
 static void test_stalled_filter(void **state)
 {
@@ -237,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_full_of_waiting_messages),
         cmocka_unit_test(test_strangers_leave_room_for_others),
         cmocka_unit_test(test_line_of_ghosts),
+        cmocka_unit_test(test_what_goes_elsewhere_is_pressure),
         cmocka_unit_test(test_stalled_filter),
         cmocka_unit_test(test_free_slot_is_not_refused),
         cmocka_unit_test(test_pools_are_reused),

@@ -88,6 +88,8 @@ struct admission_queue {
     struct admission_heap heap;
     struct admission_line line;
     uint64_t waiting_ms, coming_ms, running_ms; /* sums of work_ms */
+    double elsewhere_ms;   /* work that went by cheap or hold within about the patience */
+    uint64_t elsewhere_at; /* of that moment */
     uint64_t step_since;
     double turn; /* virtual time of its next turn */
 };

@@ -20,6 +20,8 @@ static void clear_class(struct admission_class_numbers *n, struct admission_queu
     n->waiting = n->coming = n->running = n->in_line = n->called = 0;
     q->heap.n = 0;
     q->waiting_ms = q->coming_ms = q->running_ms = 0;
+    q->elsewhere_ms = 0;
+    q->elsewhere_at = 0;
     q->turn = 0;
     admission_line_init(&q->line);
     if (!was_sane)

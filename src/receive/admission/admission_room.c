@@ -103,9 +103,9 @@ bool admission_room_fits(const struct admission_room *r)
     return r->ahead + r->work <= r->room && r->all_ahead + r->work <= r->all;
 }
 
-uint32_t admission_room_pressure(const struct admission_room *r, double clients)
+uint32_t admission_room_pressure(const struct admission_room *r, double clients, double elsewhere_ms)
 {
-    double taken = r->ahead + clients * r->mean;
+    double taken = r->ahead + clients * r->mean + elsewhere_ms;
 
     if (r->room <= 0)
         return ADMISSION_PRESSURE_LIMIT;

@@ -28,7 +28,8 @@ void admission_room_look(const struct admission_pool *p, unsigned class, uint32_
                          struct admission_room *out_r);
 /* One more message stays within the room. */
 bool admission_room_fits(const struct admission_room *r);
-/* Percent: the room taken by what is ahead and by clients that would come. */
-uint32_t admission_room_pressure(const struct admission_room *r, double clients);
+/* Percent: the room taken by what is ahead, by clients that would come, and by what went elsewhere and would
+ * be ahead too. */
+uint32_t admission_room_pressure(const struct admission_room *r, double clients, double elsewhere_ms);
 
 #endif

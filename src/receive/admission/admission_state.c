@@ -165,6 +165,23 @@ static void set_step(struct admission_pool *p, unsigned pool, unsigned class, ui
     p->queues[class].step_since = now;
 }
 
+/* Patience is how far back it reaches: what came before would have been answered by now. */
+static void forget_elsewhere(struct admission_pool *p, unsigned class, uint64_t now)
+{
+    struct admission_queue *q = &p->queues[class];
+    double patience = p->set.patience_ms[class];
+
+    if (now <= q->elsewhere_at)
+        return;
+    q->elsewhere_ms *= patience / (patience + (double)(now - q->elsewhere_at));
+    q->elsewhere_at = now;
+}
+
+void admission_state_go_elsewhere(struct admission_pool *p, unsigned class, uint32_t work_ms)
+{
+    p->queues[class].elsewhere_ms += work_ms;
+}
+
 /* Calls whom there is room for, and sets what depends on room. */
 void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint32_t work_ms,
                           uint64_t now, struct admission_room *r, struct admission_news *news)
@@ -175,7 +192,9 @@ void admission_state_look(struct admission_shared *s, unsigned pool, unsigned cl
     forget_late_bodies(s, p, now);
     admission_room_look(p, class, work_ms, now, r);
     admission_line_call(s, pool, class, r->slots / r->mean, (r->level - r->ahead) / r->mean, now);
-    n->pressure = admission_room_pressure(r, n->in_line + admission_line_expected(s, pool, class));
+    forget_elsewhere(p, class, now);
+    n->pressure = admission_room_pressure(r, n->in_line + admission_line_expected(s, pool, class),
+                                          p->queues[class].elsewhere_ms);
     n->predicted_ms = r->wait_ms;
     p->n.limit = p->limit.now;
     p->n.service_ms = (uint32_t)r->mean;

@@ -23,6 +23,8 @@ void admission_state_leave(struct admission_shared *s, uint32_t at, uint64_t now
  * this work would find. */
 void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint32_t work_ms,
                           uint64_t now, struct admission_room *room_r, struct admission_news *news);
+/* So much work of the class goes by cheap or hold. */
+void admission_state_go_elsewhere(struct admission_pool *p, unsigned class, uint32_t work_ms);
 /* One more in a histogram. */
 void admission_state_count(uint64_t histogram[ADMISSION_BUCKETS], uint64_t ms);
 

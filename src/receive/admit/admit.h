@@ -21,8 +21,8 @@ struct verdict;
  * checks the values only). verdict: the worker's memory, NULL: none. Owned by ctx. */
 struct error *admit_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker,
                          struct verdict *verdict, struct admit **admit_r);
-/* Where a message goes whose class stands on the step "cheap": another filter, with slots of its own. Both
- * opened alike; without one the step refuses. */
+/* Where a message goes whose class stands on the step "cheap": another filter, with slots of its own, and a
+ * ladder without that step for what it has no room for. Without one the step refuses. */
 void admit_set_cheap(struct admit *a, struct admit *cheap);
 /* NULL: nothing is judged (smtpd_proxy_concurrency_limit = 0). */
 struct mail_hook *admit_hook(struct admit *a);

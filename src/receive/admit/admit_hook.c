@@ -72,22 +72,27 @@ static struct mail_verdict refuse(enum admission_step step)
     };
 }
 
+/* Where a message goes that was judged: by `way`, when it is let in; else where its step says. */
+static struct mail_verdict follow(struct held *held, const struct admission_answer *answer,
+                                  enum mail_route way)
+{
+    if (answer->is_admitted)
+        return go(held, way);
+    return answer->step == ADMISSION_HOLD ? go(held, MAIL_BY_QUEUE) : refuse(answer->step);
+}
+
 static co_fn struct mail_verdict judge_message(struct admit *a, struct session *s,
                                                const struct mail_view *view)
 {
-    struct admission_answer answer, cheap;
+    struct admission_answer answer;
     struct held *held = judge(a, &s->full, view, &answer);
 
-    if (answer.is_admitted)
-        return go(held, MAIL_BY_FILTER);
-    if (answer.step == ADMISSION_HOLD)
-        return go(held, MAIL_BY_QUEUE);
-    if (answer.step != ADMISSION_CHEAP || a->cheap == NULL)
-        return refuse(answer.step);
+    if (answer.is_admitted || answer.step != ADMISSION_CHEAP || a->cheap == NULL)
+        return follow(held, &answer, MAIL_BY_FILTER);
     if (a->cheap->admission == NULL)
         return go(held, MAIL_BY_CHEAP_FILTER);
-    held = judge(a->cheap, &s->cheap, view, &cheap);
-    return cheap.is_admitted ? go(held, MAIL_BY_CHEAP_FILTER) : refuse(cheap.step);
+    held = judge(a->cheap, &s->cheap, view, &answer);
+    return follow(held, &answer, MAIL_BY_CHEAP_FILTER);
 }
 
 static co_fn struct mail_verdict ask(struct mail_hook *h, void *state, enum mail_stage stage,

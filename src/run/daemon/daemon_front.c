@@ -125,7 +125,8 @@ static const char *const ladders[] = {"smtpd_proxy_own_steps", "smtpd_proxy_auth
                                       "smtpd_proxy_good_steps", "smtpd_proxy_stranger_steps"};
 enum { LADDERS = sizeof(ladders) / sizeof(ladders[0]) };
 
-/* It has no steps: what there is no room for is refused. */
+/* What it has no room for goes by hold, where that is a step, else it is refused: the pressure on the full
+ * filter, of which that is a part, moves the class. */
 static struct error *open_cheap(struct daemon_front *f, const struct conf *conf, unsigned worker,
                                 struct verdict *verdict)
 {
@@ -136,8 +137,11 @@ static struct error *open_cheap(struct daemon_front *f, const struct conf *conf,
     if (filter[0] == '\0')
         return NULL;
     own = conf_derive(f, conf);
-    for (size_t i = 0; i < LADDERS; i++)
-        conf_set(own, ladders[i], "full", "smtpd_proxy_cheap_filter", 0);
+    for (size_t i = 0; i < LADDERS; i++) {
+        bool has_hold = strstr(conf_text(conf, ladders[i]), "hold") != NULL;
+
+        conf_set(own, ladders[i], has_hold ? "full, hold 100000" : "full", "smtpd_proxy_cheap_filter", 0);
+    }
     e = error_prepend(proxy_open(f, conf, filter, true, &f->cheap), "smtpd_proxy_cheap_filter");
     if (e == NULL)
         e = admit_open(f, own, filter, worker, verdict, &f->cheap_admit);

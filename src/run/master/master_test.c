@@ -30,6 +30,7 @@ enum { PATIENCE_MS = 10000 };
 
 static char dir[64];
 static unsigned port;
+static int port_fd;
 
 /* ---- the service ---- */
 
@@ -132,15 +133,23 @@ static void write_main(const char *more)
     write_file("main.cf", text);
 }
 
-static unsigned free_port(void)
+static int bound_socket(struct sockaddr_in *at)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)at, sizeof(*at)), 0);
+    return fd;
+}
+
+/* Ours until `port_fd` is closed, which never listens: a test beside this one is not given it. */
+static unsigned own_port(void)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(any);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    assert_int_equal(bind(fd, (struct sockaddr *)&any, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&any, &size), 0);
-    close(fd);
+    port_fd = bound_socket(&any);
+    assert_int_equal(getsockname(port_fd, (struct sockaddr *)&any, &size), 0);
     return ntohs(any.sin_port);
 }
 
@@ -285,7 +294,7 @@ static int set_up(void **state)
     snprintf(dir, sizeof(dir), "/tmp/master_test.XXXXXX");
     if (mkdtemp(dir) == NULL || chmod(dir, 0755) != 0)
         return -1;
-    port = free_port();
+    port = own_port();
     write_main("smtpd_banner = one");
     snprintf(text, sizeof(text), "127.0.0.1:%u inet n - n - - smtpd\n", port);
     write_file("master.cf", text);
@@ -296,6 +305,7 @@ static int tear_down(void **state)
 {
     char command[128];
 
+    close(port_fd);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     return system(command);
 }
@@ -462,11 +472,10 @@ static void test_taken_port_is_told(void **state)
 {
     struct sockaddr_in at = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), status;
+    int fd = bound_socket(&at), status;
     char result[256];
     pid_t pid;
 
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
     assert_int_equal(listen(fd, 1), 0);
     pid = start(result);
     assert_int_equal(waitpid(pid, &status, 0), pid);
