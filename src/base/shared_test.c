@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -257,9 +258,13 @@ static void test_links_are_not_followed(void **state)
 /* The folder cannot be written, the disk is full, the name is taken by a folder: the memory is nameless. */
 static void test_without_a_file(void **state)
 {
+    struct rlimit before, small;
     struct common *c;
     int fd;
 
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max}; /* stands for a full disk */
     log_capture(take_line, NULL);
     c = shared_map_file("/nonexistent/x", &head, "the number");
     in_child(set_value, c, false);
@@ -267,7 +272,9 @@ static void test_without_a_file(void **state)
     assert_non_null(
         strstr(said, "/nonexistent/x.new: No such file or directory: the number cannot be shown"));
     munmap(c, sizeof(*c));
-    wants_error(shared_file_make(path, UINT64_MAX / 2, &fd), EFBIG, "room");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    wants_error(shared_file_make(path, 1 << 20, &fd), EFBIG, "room");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(fd, -1);
     assert_false(exists(fresh));
     unlink(path);
