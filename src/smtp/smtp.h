@@ -147,6 +147,10 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
  */
 co_fn enum io_end smtp_read_line(struct io_stream *s, size_t limit, uint64_t deadline, struct bytes *line_r,
                                  bool *bare_lf_r);
+/* The same for a line of a reply, of which something is better than nothing: of one that is longer than
+ * `limit` that many bytes, kept in *start, are *line_r, and the rest is gone. */
+co_fn enum io_end smtp_read_reply_line(struct io_stream *s, size_t limit, uint64_t deadline,
+                                       struct buf *start, struct bytes *line_r);
 
 /* ---- client ---- */
 
@@ -161,7 +165,7 @@ struct smtp_client {
     uint64_t size_limit;      /* of SIZE; 0: not told */
     unsigned xforward;        /* names of its XFORWARD line */
     struct smtp_reply reply;  /* the last one; its text stands in `text` until the next */
-    struct buf text;
+    struct buf text, long_line;
     const char *garbage; /* the last line that was not "ddd[- ]", or NULL: then reply.code is 0 */
     bool is_lmtp;
 };

@@ -17,6 +17,7 @@ enum { GARBAGE_SHOWN = 100 };
 static int destroy(struct smtp_client *c)
 {
     buf_deinit(&c->text);
+    buf_deinit(&c->long_line);
     return 0;
 }
 
@@ -87,16 +88,14 @@ co_fn enum io_end smtp_client_read_reply(struct smtp_client *c, uint64_t deadlin
 {
     struct reading r = {0};
     enum io_end end;
-    bool is_last = false, bare_lf;
+    bool is_last = false;
     struct bytes line;
 
     c->reply = (struct smtp_reply){0};
     buf_cut(&c->text, 0);
     c->garbage = NULL;
     while (!is_last) {
-        end = smtp_read_line(c->stream, SMTP_REPLY_LINE_LIMIT, deadline, &line, &bare_lf);
-        if (end == IO_FULL)
-            continue; /* an overlong line says nothing; the reply's last line must still come */
+        end = smtp_read_reply_line(c->stream, SMTP_REPLY_LINE_LIMIT, deadline, &c->long_line, &line);
         if (end != IO_OK || r.lines == SMTP_REPLY_LINES || c->text.n + line.n > SMTP_REPLY_LIMIT)
             return end == IO_OK ? IO_FULL : end;
         is_last = take_line(c, &r, line);

@@ -346,6 +346,31 @@ static void test_client_replies_cut_at_every_byte(void **state)
     run(client_replies);
 }
 
+/* The start of an overlong line is the line; the next reply is the next command's. */
+static void client_overlong_reply(void *arg)
+{
+    for (size_t n = SMTP_REPLY_LINE_LIMIT - 2; n < SMTP_REPLY_LINE_LIMIT + 3; n++)
+        for (size_t step = 0; step < 4000; step += 1999) {
+            char *wire = mem_printf(NULL, "250 %0*d\r\n550 no\r\n", (int)n - 4, 0);
+            struct smtp_client *c = smtp_client_new(NULL, io_memory_new(NULL, bytes_of(wire), step), "test");
+
+            assert_int_equal(smtp_client_read_reply(c, soon()), IO_OK);
+            assert_int_equal(c->reply.code, 250);
+            assert_int_equal(strlen(c->reply.text),
+                             (n < SMTP_REPLY_LINE_LIMIT ? n : SMTP_REPLY_LINE_LIMIT) - 4);
+            assert_int_equal(smtp_client_read_reply(c, soon()), IO_OK);
+            assert_int_equal(c->reply.code, 550);
+            smtp_client_close(&c);
+            talloc_free(wire);
+        }
+    done = true;
+}
+
+static void test_overlong_reply_is_cut(void **state)
+{
+    run(client_overlong_reply);
+}
+
 static void client_second_reply(void *arg)
 {
     struct bytes wire = BYTES("250-one\r\n250 two\r\n550\r\n354 x");
@@ -434,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_lines_cut_at_every_byte),
         cmocka_unit_test(test_an_endless_line_ends_the_session),
         cmocka_unit_test(test_client_replies_cut_at_every_byte),
+        cmocka_unit_test(test_overlong_reply_is_cut),
         cmocka_unit_test(test_client_reply_takes_the_place_of_the_last),
         cmocka_unit_test(test_client_features),
         cmocka_unit_test(test_an_endless_reply_is_cut),

@@ -16,14 +16,24 @@ static char *clean_name(struct smtpd_session *s, struct bytes name)
     return text;
 }
 
+/* What the client had said before holds when this is refused: it has not said hello anew. */
 static co_fn bool begin(struct smtpd_session *s, const struct smtp_line *line, struct mail_reply *why_r)
 {
-    smtpd_tx_end(s);
-    talloc_free((void *)(uintptr_t)s->client->helo);
+    const char *helo = s->client->helo, *proto = s->client->proto;
+    bool is_taken;
+
     s->client->helo = clean_name(s, line->rest);
     s->client->proto =
         "SMTP"; /* as long as the checks run, also for EHLO: a policy server sees it so (Postfix) */
-    return smtpd_gate(s, MAIL_AT_HELO, NULL, why_r);
+    is_taken = smtpd_gate(s, MAIL_AT_HELO, NULL, why_r);
+    talloc_free((void *)(uintptr_t)(is_taken ? helo : s->client->helo));
+    if (is_taken) {
+        smtpd_tx_end(s);
+    } else {
+        s->client->helo = helo;
+        s->client->proto = proto;
+    }
+    return is_taken;
 }
 
 static co_fn unsigned discarded_for(struct smtpd_session *s)
