@@ -154,7 +154,7 @@ static co_fn bool ehlo(struct session *s)
     s->client->features &= ~s->agent->discard;
     if (s->client->reply.code / 100 == 2)
         return true;
-    if (s->client->reply.code / 100 != 5)
+    if (s->client->reply.code == 421)
         return refused(s);
     s->client->features = 0;
     s->client->xforward = 0;
@@ -341,7 +341,7 @@ static co_fn enum envelope_end envelope_pipelined(struct session *s)
         from = to;
     }
     if (end != IO_OK) {
-        lost(s, end, s->taken > 0 ? "sending RCPT TO" : "sending MAIL FROM");
+        lost(s, end, mail_is_ok ? "sending RCPT TO" : "sending MAIL FROM");
         return ENVELOPE_BROKEN;
     }
     if (to < s->n)
