@@ -6,7 +6,8 @@
 
 #include "clock.h"
 
-/* RCPTs that may be under way unanswered: their replies (4 KB at most in practice) fit into socket buffers. */
+/* RCPTs that may be under way unanswered: their replies (4 KB at most in practice) fit into socket buffers.
+ */
 enum { WINDOW = 100 };
 
 /* ---- commands ---- */

@@ -20,7 +20,8 @@ static void give(struct remote_session *s, size_t i, const struct deliver_result
     s->d->is_answered[s->todo[i]] = true;
 }
 
-void remote_site_failed(struct remote_session *s, enum deliver_status status, const char *dsn, const char *text)
+void remote_site_failed(struct remote_session *s, enum deliver_status status, const char *dsn,
+                        const char *text)
 {
     struct deliver_result *site = &s->d->site;
 
@@ -57,7 +58,8 @@ void remote_reply_failed(struct remote_session *s, size_t i, const char *command
     }
 }
 
-void remote_all_failed(struct remote_session *s, enum deliver_status status, const char *dsn, const char *text)
+void remote_all_failed(struct remote_session *s, enum deliver_status status, const char *dsn,
+                       const char *text)
 {
     struct deliver_result result = {.status = status, .relay = s->relay, .text = (char *)text};
     size_t at;
