@@ -50,6 +50,8 @@ co_fn enum io_end io_write(struct io_stream *s, struct bytes text, uint64_t dead
 co_fn enum io_end io_writef(struct io_stream *s, uint64_t deadline, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 co_fn enum io_end io_flush(struct io_stream *s, uint64_t deadline);
+/* The same for what is written last: it and the end of our side leave together. */
+co_fn enum io_end io_flush_end(struct io_stream *s, uint64_t deadline);
 /* True when written bytes wait for io_flush. */
 bool io_has_unsent(const struct io_stream *s);
 /* True when the peer has closed or reset while we were busy with something else. Never waits. */

@@ -39,6 +39,7 @@ struct io_stream {
     struct io_socket *socket; /* NULL: memory */
     struct io_buffer in, out;
     unsigned reads; /* since the reader last waited */
+    bool is_ending; /* what is sent now goes with the end of our side */
     /* memory: */
     struct bytes input;
     size_t step;
@@ -253,7 +254,8 @@ static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struc
                                   {(char *)(uintptr_t)second.p, second.n}};
         struct msghdr message = {.msg_iov = pieces + (first.n == 0),
                                  .msg_iovlen = first.n && second.n ? 2 : 1};
-        ssize_t n = sendmsg(s->socket->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n =
+            sendmsg(s->socket->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | (s->is_ending ? MSG_MORE : 0));
         size_t of_first;
 
         if (n < 0 && errno == EINTR)
@@ -322,6 +324,17 @@ co_fn enum io_end io_writef(struct io_stream *s, uint64_t deadline, const char *
 co_fn enum io_end io_flush(struct io_stream *s, uint64_t deadline)
 {
     return s->out.n > 0 ? push(s, bytes(NULL, 0), deadline) : IO_OK;
+}
+
+co_fn enum io_end io_flush_end(struct io_stream *s, uint64_t deadline)
+{
+    enum io_end end;
+
+    s->is_ending = true;
+    end = io_flush(s, deadline);
+    if (end == IO_OK && s->socket != NULL)
+        shutdown(s->socket->fd, SHUT_WR);
+    return end;
 }
 
 bool io_has_unsent(const struct io_stream *s)

@@ -122,6 +122,20 @@ static void test_a_megabyte_through_sockets(void **state)
     run(through_sockets, NULL);
 }
 
+/* The last word goes whole and at once, although the peer's last one was never read; then our side has ended,
+ * and the peer's has not. */
+static void last_word(struct io_stream *s, struct io_stream *t)
+{
+    assert_int_equal(io_write(t, BYTES("never read"), in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_flush(t, in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_write(s, BYTES("bye"), in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_flush_end(s, in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_fill(t, in_ms(100)), IO_OK);
+    assert_true(bytes_eq(io_buffered(t), BYTES("bye")));
+    assert_int_equal(io_fill(t, in_ms(SOON_MS)), IO_CLOSED);
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+}
+
 static void listening(void *arg)
 {
     struct io_address a, peer;
@@ -148,6 +162,8 @@ static void listening(void *arg)
     assert_int_equal(io_fill(t, in_ms(SOON_MS)), IO_OK);
     assert_true(bytes_eq(io_buffered(t), BYTES("hello")));
     assert_false(io_peer_left(t));
+    io_consume(t, 5);
+    last_word(t, s);
     io_stream_close(&s);
     for (int i = 0; i < SOON_MS && !io_peer_left(t); i++)
         co_sleep(in_ms(1), "the peer to leave");

@@ -145,13 +145,18 @@ co_fn bool smtpd_send(struct smtpd_session *s, struct mail_reply *r)
     return end == IO_OK;
 }
 
-co_fn bool smtpd_flush(struct smtpd_session *s)
+static co_fn bool flush(struct smtpd_session *s, enum io_end (*how)(struct io_stream *, uint64_t))
 {
-    enum io_end end = io_flush(s->stream, clock_ms() + s->conf->timeout_ms);
+    enum io_end end = how(s->stream, clock_ms() + s->conf->timeout_ms);
 
     if (end != IO_OK)
         smtpd_stream_ended(s, end);
     return end == IO_OK;
+}
+
+co_fn bool smtpd_flush(struct smtpd_session *s)
+{
+    return flush(s, io_flush);
 }
 
 void smtpd_stream_ended(struct smtpd_session *s, enum io_end end)
@@ -366,7 +371,7 @@ static co_fn void say_goodbye(struct smtpd_session *s)
         io_flush(s->stream, clock_ms() + 1000);
         break;
     case SMTPD_QUITS:
-        smtpd_flush(s);
+        flush(s, io_flush_end);
         break;
     default:
         break;
