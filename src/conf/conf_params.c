@@ -741,6 +741,8 @@ static const struct conf_param params[] = {
      "Sallyport's: ladder of authenticated clients: steps, each with the pressure in percent from which it holds."},
     {"smtpd_proxy_cheap_filter", CONF_TEXT, CONF_IN_FORCE, 0, "", 0, 0,
      "Sallyport's: the filter for messages of a class whose ladder (smtpd_proxy_*_steps) stands on \"cheap\"."},
+    {"smtpd_proxy_chunking", CONF_BOOL, CONF_IN_FORCE, 0, "no", 0, 0,
+     "Sallyport's: whether a small whole message goes in one group with its envelope to a filter that announces CHUNKING."},
     {"smtpd_proxy_client_half_life", CONF_TIME, CONF_IN_FORCE, 'd', "7d", 3600, 0,
      "Sallyport's: time after which a message counts half for its client's record."},
     {"smtpd_proxy_concurrency_limit", CONF_INT, CONF_IN_FORCE, 0, "0", 0, 10000,

@@ -1,6 +1,6 @@
 """The chain: client -> front -> filter -> after -> queue -> mailbox, each box chosen by name.
 
-front, after    "postfix" or "ours"
+front, after    "postfix" or "ours"; as front also "ours at once": envelope and content in one group (BDAT)
 filter          "ours", "relay" (a TCP relay) or "spampd" (SpamAssassin's proxy, Debian's)
 """
 
@@ -26,6 +26,11 @@ AFTER = (
     "mynetworks=127.0.0.0/8",
     "receive_override_options=no_unknown_recipient_checks",
 )
+
+
+FRONTS = {name: (kind, ()) for name, kind in KINDS.items()}
+FRONTS["ours at once"] = (Sallyport, ("smtpd_proxy_options=speed_adjust", "smtpd_proxy_connection_reuse=yes",
+                                      "smtpd_proxy_chunking=yes"))
 
 
 def front_options(filter_port):
@@ -90,7 +95,8 @@ class Chain:
         else:
             self.filter = {"relay": Relay, "spampd": Spampd}[filter](after_port)
             filter_port = self.filter.port
-        self.front = KINDS[front](smtpd(f"127.0.0.1:{self.port}", *front_options(filter_port), *front_more), main)
+        kind, options = FRONTS[front]
+        self.front = kind(smtpd(f"127.0.0.1:{self.port}", *front_options(filter_port), *options, *front_more), main)
         self.ports = (self.port, filter_port, after_port)
         self.boxes = [self.after, self.filter, self.front]
         self.marks = getattr(self.filter, "adds", ())
@@ -98,7 +104,7 @@ class Chain:
     @staticmethod
     def missing(front, filter, after):
         """Why this chain cannot run here, or None."""
-        boxes = {KINDS[front], KINDS[after], {"ours": Sallyport, "spampd": Spampd}.get(filter)}
+        boxes = {FRONTS[front][0], KINDS[after], {"ours": Sallyport, "spampd": Spampd}.get(filter)}
         reasons = [box.missing() for box in boxes if box]
         return next((r for r in reasons if r), None)
 

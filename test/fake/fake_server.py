@@ -25,7 +25,7 @@ PHASES = ("banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "dot"
 ACCEPT = {
     "banner": "220 fake.test ESMTP",
     "ehlo": "250-fake.test\r\n250-PIPELINING\r\n250-SIZE 99999999\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n"
-            "250-ENHANCEDSTATUSCODES\r\n250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+            "250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
     "helo": "250 fake.test",
     "xforward": "250 2.0.0 Ok",
     "mail": "250 2.1.0 Ok",
@@ -48,7 +48,15 @@ class Transcript:
         self.contents = []      # finished messages
         self.unfinished = b""   # content that no dot ended
         self.ahead = []         # what had come behind each dot before it was answered
+        self.has_sender = self.may_have_content = False
         self.ended = False      # the connection is over
+
+    def note(self, phase, is_taken):
+        """What a command means for a chunk after it."""
+        if phase in ("mail", "rset"):
+            self.has_sender, self.may_have_content = phase == "mail" and is_taken, False
+        if phase == "rcpt" and is_taken:
+            self.may_have_content = self.has_sender
 
     def commands(self, verb):
         return [line for line in self.lines if line.upper().startswith(verb.upper())]
@@ -150,15 +158,33 @@ class FakeServer:
             transcript.lines.append(line.rstrip(b"\r\n").decode("latin-1"))
             verb = line[:4].upper().strip()
             phase = {b"EHLO": "ehlo", b"HELO": "helo", b"LHLO": "ehlo", b"XFOR": "xforward", b"MAIL": "mail",
-                     b"RCPT": "rcpt", b"DATA": "data", b"RSET": "rset", b"QUIT": "quit"}.get(verb)
+                     b"RCPT": "rcpt", b"DATA": "data", b"BDAT": "bdat", b"RSET": "rset", b"QUIT": "quit"}.get(verb)
             if phase is None:
                 sock.sendall(b"500 5.5.2 what?\r\n")
                 continue
+            if phase == "bdat":
+                self._chunk(sock, lines, transcript, line)
+                continue
             answer = self._act(sock, lines, phase)
+            transcript.note(phase, answer.startswith("2"))
             if phase == "data" and answer.startswith("354"):
                 self._content(sock, lines, transcript)
             if phase == "quit":
                 return
+
+    def _chunk(self, sock, lines, transcript, line):
+        """BDAT n LAST; "content" is done when its command has come."""
+        if self.script["content"] not in ("", None):
+            self._act(sock, lines, "content")
+        content = lines.exactly(int(line.split()[1]))
+        if not transcript.may_have_content:
+            sock.sendall(b"503 5.5.1 no recipient\r\n")
+            return
+        with self.lock:
+            transcript.contents.append(stuffed(content))
+            transcript.ahead.append(lines.buffer)
+        transcript.note("rset", True)
+        self._act(sock, lines, "dot")
 
     def _content(self, sock, lines, transcript):
         if self.script["content"] not in ("", None):
@@ -214,13 +240,27 @@ class _Lines:
 
     def next(self):
         while b"\n" not in self.buffer:
-            piece = self.sock.recv(65536)
-            if not piece:
-                raise _Over
-            self.transcript.raw += piece
-            self.buffer += piece
+            self._more()
         line, _, self.buffer = self.buffer.partition(b"\n")
         return line + b"\n"
+
+    def exactly(self, size):
+        while len(self.buffer) < size:
+            self._more()
+        text, self.buffer = self.buffer[:size], self.buffer[size:]
+        return text
+
+    def _more(self):
+        piece = self.sock.recv(65536)
+        if not piece:
+            raise _Over
+        self.transcript.raw += piece
+        self.buffer += piece
+
+
+def stuffed(content):
+    content = content.replace(b"\r\n.", b"\r\n..")
+    return b"." + content if content.startswith(b".") else content
 
 
 def unstuffed(wire):

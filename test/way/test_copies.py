@@ -22,7 +22,9 @@ from test_kill import Load, arrivals
 WHOLE = "smtpd_proxy_options=speed_adjust"
 MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
 KILLS = int(os.environ.get("KILLS", "20"))
-DOT = b"\r\n.\r\n"
+CONTENT = HEAD % b"copy" + b"\r\ntext\r\n"
+AT_ONCE = ("smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s", "smtpd_proxy_chunking=yes")
+ENDS = {"DATA": (b"\r\n.\r\n", ()), "BDAT": (CONTENT[-8:], AT_ONCE)}
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +34,17 @@ def needs_a_build():
 
 
 class Mortal(Relay):
-    """A filter whose first connections end at the final dot, as if it were killed:
+    """A filter whose first connections end at the final dot, or the end of the last chunk, as if it were killed:
 
     answered    the next server has answered, and nobody is told
-    dot         the dot has gone on, and nothing more is known
-    before      the dot has not gone on
-    frozen      the same, but the connection with the next server stays open, in `frozen`"""
+    dot         the end has gone on, and nothing more is known
+    before      the end has not gone on
+    frozen      the same, but the connection with the next server stays open, in `frozen` with what has not gone on"""
 
-    def __init__(self, target, death, deaths=1):
-        self.death, self.deaths = death, deaths
+    def __init__(self, target, death, deaths=1, end=ENDS["DATA"][0]):
+        self.death, self.deaths, self.end = death, deaths, end
         self.frozen = []
+        self.has_chunk = False
         super().__init__(target)
 
     def _carry(self, near):
@@ -49,27 +52,30 @@ class Mortal(Relay):
             super()._carry(near)
             return
         self.deaths -= 1
+        self.is_sent = self.is_answered = False
         far = socket.create_connection(("127.0.0.1", self.target))
         threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
         content = b""
-        while DOT not in content:
+        while self.end not in content:
             piece = near.recv(65536)
             content += piece
-            kept = len(content) - content.find(DOT) if DOT in content and self.death in ("before", "frozen") else 0
+            holds = self.end in content and self.death in ("before", "frozen")
+            kept = len(content) - content.find(self.end) if holds else 0
+            self.is_sent = self.end in content
+            self.has_chunk |= b"\r\nBDAT " in content
             far.sendall(piece[:max(0, len(piece) - kept)])
         if self.death == "answered":
             wait_until(lambda: self.is_answered, 10, "the next server's answer")
         if self.death == "frozen":
-            self.frozen.append(far)
+            self.frozen.append((far, piece[len(piece) - kept:]))
         else:
             far.shutdown(socket.SHUT_RDWR)
         near.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, far, near):
-        self.is_answered = False
         try:
             while piece := far.recv(65536):
-                self.is_answered = self.is_answered or b"queued as" in piece
+                self.is_answered = self.is_answered or (self.is_sent and b"queued as" in piece)
                 if not self.is_answered:
                     near.sendall(piece)
         except OSError:
@@ -99,17 +105,25 @@ class Chain:
         return sum(HEAD % b"copy" in content for content in self.server.mailbox().all())
 
 
+@pytest.mark.parametrize("verb", ENDS)
 @pytest.mark.parametrize("deaths", [1, 3])
 @pytest.mark.parametrize("death", ["answered", "dot", "before", "frozen"])
-def test_filter_dies_at_the_dot(death, deaths):
-    with Chain(lambda after: Mortal(after, death, deaths)) as chain:
+def test_filter_dies_at_the_end(death, deaths, verb):
+    end, options = ENDS[verb]
+    with Chain(lambda after: Mortal(after, death, deaths, end), *options) as chain:
         with Client(chain.port) as client:
-            assert client.submit(HEAD % b"copy" + b"\r\ntext\r\n").code == 250
-        for far in chain.filter.frozen:
-            far.sendall(DOT)
+            client.hello()
+            if verb == "BDAT":      # needs a connection that has served a message; it passes
+                assert client.message(HEAD % b"first" + b"\r\n", quit=False).code == 250
+                chain.server.wait_log("removed$")
+            assert client.message(CONTENT).code == 250
+        assert chain.filter.has_chunk == (verb == "BDAT")
+        for far, rest in chain.filter.frozen:
+            far.sendall(rest)
             chain.server.wait_log("not queued: a later copy of")
         wait_until(lambda: chain.arrived() >= 1, 10, "the message")
-        chain.server.wait_log("removed$")
+        others = verb == "BDAT"
+        chain.server.wait_log("(?s)(removed\n.*){%d}" % (1 + others))
         chain.server.stop()     # what is queued beside it would have been delivered, or is in the queue still
         assert chain.arrived() == 1
         assert not [f for _, _, files in os.walk(os.path.join(chain.server.queue, "active")) for f in files]
@@ -117,7 +131,7 @@ def test_filter_dies_at_the_dot(death, deaths):
         log = chain.server.log()
         if death == "answered":
             assert re.search(r"copy \d of (\w+), which is queued as \1$", log, re.M)
-        assert len(re.findall("removed$", log, re.M)) == 1, "one message in the queue, ever"
+        assert len(re.findall("removed$", log, re.M)) == 1 + others, "one message in the queue, ever"
 
 
 class QueueFiles:
@@ -158,8 +172,9 @@ def workers(server):
     return found
 
 
-@pytest.mark.parametrize("way", ["onward", "queues"])
-def test_our_filter_is_killed_under_load(way):
+@pytest.mark.parametrize("way,options", [("onward", ()), ("onward", ENDS["BDAT"][1]), ("queues", ())],
+                         ids=["onward", "onward-chunks", "queues"])
+def test_our_filter_is_killed_under_load(way, options):
     """Our own filter, with a server after it, or as the last one, which queues itself: its workers are killed -9."""
     seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
     chance = random.Random(seed)
@@ -168,7 +183,7 @@ def test_our_filter_is_killed_under_load(way):
     line = filter_line(middle, after) if nexthop else smtpd(f"127.0.0.1:{middle}", "filter_nexthop=", command="filter")
     filter = Sallyport(line, MAIN + "defer_transports = virtual\n")
     server = Sallyport(smtpd(f"127.0.0.1:{front}", f"smtpd_proxy_filter=127.0.0.1:{middle}", WHOLE,
-                             "smtpd_proxy_retry_limit=50") + smtpd(f"127.0.0.1:{after}", *AFTER), MAIN)
+                             "smtpd_proxy_retry_limit=50", *options) + smtpd(f"127.0.0.1:{after}", *AFTER), MAIN)
     end = server if nexthop else QueueFiles(filter)
     try:
         filter.start()

@@ -308,6 +308,88 @@ def test_kept_connection_that_died_is_replaced(mode, way, ehlo):
     fake.stop()
 
 
+REUSE = ["smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s"]
+AT_ONCE = [WHOLE, "smtpd_proxy_chunking=yes", *REUSE]
+STUFFED = HEAD % b"dots" + b"\r\n.\r\n..\r\n.x\r\n"
+
+
+def verbs(transcript):
+    return [line.split()[0] for line in transcript.lines]
+
+
+def test_small_message_goes_at_once():
+    """Over a kept connection: everything in one group, and the content as it is."""
+    seen = []
+
+    class Watched(FakeServer):
+        def _act(self, sock, lines, phase):
+            if phase == "xforward":
+                seen.append(lines.buffer)
+            return super()._act(sock, lines, phase)
+
+    fake = Watched().start()
+    with Front([fake], *AT_ONCE) as front, Client(front.port) as client:
+        client.hello()
+        for text in (content("first"), STUFFED, content("third")):
+            assert client.message(text, quit=False).code == 250
+    assert verbs(fake.transcripts[0])[:11] == ["EHLO", "XFORWARD", "MAIL", "RCPT", "DATA", "XFORWARD", "MAIL", "RCPT", "BDAT",
+                                               "XFORWARD", "MAIL"]
+    assert fake.messages()[1].endswith(STUFFED) and seen[1].endswith(STUFFED), "one group, with the content"
+    fake.stop()
+
+
+@pytest.mark.parametrize("why,options,ehlo,rcpts,size", [
+    ("off", ["smtpd_proxy_chunking=no"], ACCEPT["ehlo"], 1, 10),
+    ("not announced", [], ACCEPT["ehlo"].replace("250-CHUNKING\r\n", ""), 1, 10),
+    ("no groups", ["smtpd_proxy_pipelining=no"], ACCEPT["ehlo"], 1, 10),
+    ("one copy at most", ["smtpd_proxy_retry_after_dot=no"], ACCEPT["ehlo"], 1, 10),
+    ("two recipients", [], ACCEPT["ehlo"], 2, 10),
+    ("large", [], ACCEPT["ehlo"], 1, 70000),
+    ("in a file", ["smtpd_spool_memory_limit=4096"], ACCEPT["ehlo"], 1, 5000),
+], ids=lambda v: v if isinstance(v, str) and " " not in v.strip() and len(v) < 20 else "")
+def test_what_does_not_go_at_once(why, options, ehlo, rcpts, size):
+    fake = FakeServer(ehlo=ehlo).start()
+    text = content("large") + (b"x" * 70 + b"\r\n") * (size // 72)
+    with Front([fake], *AT_ONCE, *options) as front, Client(front.port) as client:
+        client.hello()
+        for _ in range(2):
+            assert client.message(text, rcpts=[f"r{n}@way.test" for n in range(rcpts)], quit=False).code == 250
+    [talk] = fake.transcripts
+    assert talk.commands("BDAT") == [] and len(talk.commands("DATA")) == 2, why
+    assert all(m.endswith(text) for m in fake.messages())
+    fake.stop()
+
+
+# What the filter answers at a phase: the client's reply, messages at the filter, connections with it.
+REFUSED = [
+    ("xforward", "501 5.5.4 bad value", 250, 1, 1),     # and takes the message: then it is taken
+    ("mail", "550 5.7.1 no sender", 550, 0, 2), ("rcpt", "450 4.1.1 later", 450, 0, 2),
+    ("dot", "550 5.7.1 no content", 550, 1, 1), ("dot", "452 4.3.1 full", 452, 1, 1),
+    ("xforward", ("421 4.3.2 bye", CLOSE), 250, 1, 2), ("mail", ("421 4.3.2 bye", CLOSE), 250, 1, 2),
+    ("dot", ("421 4.3.2 bye", CLOSE), 250, 2, 2),
+    ("mail", b"354 what\r\n", 451, 0, 2), ("dot", b"garbage\r\n", 451, 1, 2), ("dot", b"221 bye\r\n", 451, 1, 2),
+    ("xforward", CLOSE, 250, 1, 2), ("mail", RESET, 250, 1, 2), ("content", CLOSE, 250, 1, 2), ("dot", CLOSE, 250, 2, 2),
+    ("dot", b"250 Ok\r\n250 again\r\n", 451, 1, 2),
+]
+
+
+@pytest.mark.parametrize("phase,what,code,taken,connections", REFUSED)
+def test_what_is_said_to_a_message_that_went_at_once(phase, what, code, taken, connections):
+    """The reply to the chunk is the verdict; what was refused before it was not taken; the next message passes."""
+    fake = FakeServer().start()
+    with Front([fake], *AT_ONCE, "smtpd_proxy_ejection_time=1s") as front, Client(front.port) as client:
+        client.hello()
+        assert client.message(content("first"), quit=False).code == 250
+        fake.counts = {}
+        fake.script = {**ACCEPT, phase: [what, ACCEPT[phase] or b""]}
+        assert client.message(content("second"), quit=False).code == code
+        assert len(fake.messages()) - 1 == taken
+        assert client.message(content("third"), quit=False).code == 250
+    assert b"BDAT" in fake.transcripts[0].raw
+    assert len(fake.transcripts) == connections
+    fake.stop()
+
+
 def test_idle_connections_are_left():
     fake = start(1)[0]
     with Front([fake], WHOLE, "smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=1s") as front:

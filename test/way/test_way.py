@@ -16,6 +16,8 @@ CHAINS = [
     ("ours", "spampd", "ours"),
     ("ours", "ours", "postfix"),
     ("ours", "relay", "postfix"),
+    ("ours at once", "relay", "postfix"),
+    ("ours at once", "ours", "ours"),
     ("postfix", "ours", "postfix"),
 ]
 MESSAGES = messages()

@@ -66,6 +66,7 @@ struct error *proxy_open(const void *ctx, const struct conf *conf, const char *e
     p->ehlo_command = mem_printf(p, "EHLO %s", p->ehlo);
     p->is_whole = is_whole;
     p->pipelines = conf_bool(conf, "smtpd_proxy_pipelining");
+    p->chunks = conf_bool(conf, "smtpd_proxy_chunking");
     p->spool.dir = mem_printf(p, "%s/incoming", conf_text(conf, "queue_directory"));
     p->spool.memory_limit = conf_size(conf, "smtpd_spool_memory_limit");
     p->resolve = io_resolve;

@@ -3,8 +3,11 @@
 #include "proxy_talk.h"
 
 #include "clock.h"
+#include "format.h"
 #include "log.h"
 #include "mem.h"
+
+enum { LINE_SIZE = 40 };
 
 static const struct {
     const char *phase; /* in the log */
@@ -29,11 +32,11 @@ struct mail_reply proxy_trouble(struct proxy_talk *t, enum proxy_fault fault)
 }
 
 /* A kept connection that fails before the transaction began has failed while nobody looked, or has had enough
- * messages. */
-static void note_stale(struct proxy_talk *t, bool is_gone)
+ * messages. `may_have_it`: the server may have the message, for all we know. */
+static void note_stale(struct proxy_talk *t, bool is_gone, bool may_have_it)
 {
-    t->is_stale = is_gone && t->is_reused && !t->is_under_way;
-    t->wants_fresh |= t->is_stale;
+    t->is_stale = is_gone && t->is_reused && !t->is_under_way && !may_have_it;
+    t->wants_fresh |= is_gone && t->is_reused;
 }
 
 static enum proxy_fault fault_of(const struct proxy_talk *t, enum io_end end)
@@ -48,7 +51,7 @@ struct mail_reply proxy_lost(struct proxy_talk *t, const char *phase, uint64_t s
     const char *server = t->target->text;
     unsigned long long ms = clock_ms() - since;
 
-    note_stale(t, end == IO_CLOSED || end == IO_RESET);
+    note_stale(t, end == IO_CLOSED || end == IO_RESET, t->is_dot_sent);
     if (t->is_stale)
         log_debug("lost connection with proxy %s: %s; it was kept", server, io_end_text(end));
     else if (end == IO_TIMEOUT)
@@ -73,7 +76,7 @@ static struct mail_reply refused(struct proxy_talk *t, const struct proxy_await 
 {
     const struct smtp_reply *r = &t->server->reply;
 
-    note_stale(t, r->code == PROXY_GOING_AWAY);
+    note_stale(t, r->code == PROXY_GOING_AWAY, false);
     if (t->is_stale)
         return proxy_trouble(t, PROXY_LOST);
     log_warn("proxy %s rejected \"%.*s\": \"%d %s\"; id=%s phase=%s after=%llums", t->target->text,
@@ -137,11 +140,21 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
     return mail_reply(r->code, "", "%s", r->text);
 }
 
+static struct mail_reply judge_or_lost(struct proxy_talk *t, const struct proxy_await *a, bool is_last,
+                                       enum io_end end)
+{
+    return end == IO_OK ? judge(t, a, is_last) : proxy_lost(t, steps[a->step].phase, t->since, end);
+}
+
+static co_fn struct mail_reply read_reply(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
+{
+    return judge_or_lost(t, a, is_last, smtp_client_read_reply(t->server, proxy_until(t, clock_ms())));
+}
+
 co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct proxy_await *a, bool is_last,
                                          enum io_end end)
 {
-    struct mail_reply r =
-        end == IO_OK ? judge(t, a, is_last) : proxy_lost(t, steps[a->step].phase, t->since, end);
+    struct mail_reply r = judge_or_lost(t, a, is_last, end);
 
     if (!steps[a->step].is_private || mail_reply_is_ok(&r))
         return r;
@@ -219,4 +232,47 @@ co_fn struct mail_reply proxy_command_in_group(struct proxy_talk *t, enum proxy_
     if (t->server == NULL || !t->pipelines || t->awaited_count == PROXY_AWAITED)
         return proxy_settle(t);
     return mail_reply_fixed(250, "", "");
+}
+
+/* ---- a message in one group ---- */
+
+/* Whether its refusal is no refusal of the message, which may have been taken all the same. */
+static bool is_passed_over(const struct proxy_talk *t, const struct proxy_await *a)
+{
+    return steps[a->step].is_private && t->fault == PROXY_NO_FAULT;
+}
+
+/* The verdict, or the refusal or the trouble that kept the server from one. */
+static co_fn struct mail_reply settle_chunk(struct proxy_talk *t)
+{
+    size_t n = t->awaited_count, i = 0;
+    bool is_in_doubt = false;
+    struct mail_reply r = read_reply(t, &t->awaited[i], n == 1);
+
+    t->awaited_count = 0;
+    while (i + 1 < n && (mail_reply_is_ok(&r) || is_passed_over(t, &t->awaited[i]))) {
+        is_in_doubt |= !mail_reply_is_ok(&r);
+        mail_reply_deinit(&r);
+        i++;
+        r = read_reply(t, &t->awaited[i], i + 1 == n);
+    }
+    t->is_dot_answered = i + 1 == n && t->fault == PROXY_NO_FAULT && (mail_reply_is_ok(&r) || !is_in_doubt);
+    t->is_spoilt |= !t->is_dot_answered;
+    if (mail_reply_is_ok(&r) || !is_in_doubt)
+        return r;
+    mail_reply_deinit(&r);
+    return mail_reply_trouble();
+}
+
+co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
+{
+    char line[LINE_SIZE];
+    int n = format_print(line, sizeof(line), "BDAT %zu LAST", content.n);
+    enum io_end end;
+
+    send_command(t, PROXY_DOT, bytes(line, (size_t)n));
+    end = io_write(t->server->stream, content, proxy_until(t, clock_ms()));
+    if (end == IO_OK)
+        end = io_flush(t->server->stream, proxy_until(t, clock_ms()));
+    return end == IO_OK ? settle_chunk(t) : proxy_lost(t, "content", t->content_since, end);
 }

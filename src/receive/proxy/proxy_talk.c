@@ -121,18 +121,51 @@ co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t)
     return r;
 }
 
-co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t)
+static co_fn struct mail_reply rcpts(struct proxy_talk *t)
 {
     const struct mail_envelope *e = t->envelope;
+    struct mail_reply r = mail_reply_fixed(250, "", "");
 
-    for (size_t i = 0; i < e->rcpt_count; i++) {
-        struct mail_reply r = proxy_command_in_group(t, PROXY_RCPT, e->rcpts[i]->command);
-
-        if (!mail_reply_is_ok(&r))
-            return r;
+    for (size_t i = 0; i < e->rcpt_count && mail_reply_is_ok(&r); i++) {
         mail_reply_deinit(&r);
+        r = proxy_command_in_group(t, PROXY_RCPT, e->rcpts[i]->command);
     }
+    return r;
+}
+
+co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t)
+{
+    struct mail_reply r = rcpts(t);
+
+    if (!mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
     return proxy_talk_data(t);
+}
+
+bool proxy_talk_may_chunk(const struct proxy_talk *t)
+{
+    return t->proxy->chunks && t->proxy->retries_after_dot && t->is_reused && t->pipelines &&
+           (t->server->features & SMTP_CHUNKING);
+}
+
+/* Once the chunk may have left, a server that is lost may have taken it; one that refused what stood before
+ * it has not. */
+co_fn struct mail_reply proxy_talk_at_once(struct proxy_talk *t, struct bytes content)
+{
+    struct mail_reply r = rcpts(t);
+
+    if (!mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
+    t->has_sent_content = t->is_dot_sent = true;
+    t->content_since = clock_ms();
+    r = proxy_chunk(t, content);
+    if (!t->is_dot_answered && (t->fault == PROXY_NO_FAULT || t->fault == PROXY_UNREACHED))
+        t->has_sent_content = t->is_dot_sent = false;
+    t->has_begun = !mail_reply_is_ok(&r);
+    proxy_talk_leave(t);
+    return r;
 }
 
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)

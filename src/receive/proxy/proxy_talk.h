@@ -15,7 +15,7 @@ enum proxy_step {
     PROXY_MAIL,
     PROXY_RCPT,
     PROXY_DATA,
-    PROXY_DOT,
+    PROXY_DOT, /* or BDAT */
 };
 
 /* A command that was sent and whose reply is still to come. */
@@ -94,6 +94,12 @@ co_fn struct mail_reply proxy_talk_rcpt(struct proxy_talk *t, const struct mail_
 co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t);
 /* Every recipient of the envelope, then DATA; the first reply that is not as wanted ends it. */
 co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t);
+/* The server has shown that it takes our XFORWARD, it takes chunks (BDAT, RFC 3030) in a group of commands,
+ * and it does not matter whether one that is lost then had the message. */
+bool proxy_talk_may_chunk(const struct proxy_talk *t);
+/* In place of that, of content and of end: every recipient and the whole content as one chunk, and the
+ * verdict. */
+co_fn struct mail_reply proxy_talk_at_once(struct proxy_talk *t, struct bytes content);
 /* Trouble is kept; proxy_talk_end tells. */
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece);
 /* The dot, the verdict, QUIT (in one group with the dot, when commands are pipelined); or the connection is
@@ -113,6 +119,9 @@ co_fn struct mail_reply proxy_command(struct proxy_talk *t, enum proxy_step step
 co_fn struct mail_reply proxy_command_in_group(struct proxy_talk *t, enum proxy_step step, struct bytes line);
 /* Sends what has gathered and takes the replies: the last one, or the first that is not as wanted. */
 co_fn struct mail_reply proxy_settle(struct proxy_talk *t);
+/* BDAT with all of the content, behind what has gathered. The verdict (is_dot_answered), or what stood before
+ * it. */
+co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content);
 /* The reply of a step that was read by other means, or how that ended. */
 co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct proxy_await *a, bool is_last,
                                          enum io_end end);

@@ -17,7 +17,7 @@
 #include "log.h"
 #include "mem.h"
 
-enum { STEP_MS = 50, STEP_LIMIT_MS = 1000 };
+enum { STEP_MS = 50, STEP_LIMIT_MS = 1000, AT_ONCE_LIMIT = 64 << 10 };
 
 /* ---- until the end of data ---- */
 
@@ -75,14 +75,21 @@ static co_fn void whole_abort(struct mail_sink *sink)
 
 /* ---- one conversation ---- */
 
-static co_fn struct mail_reply replay_envelope(struct proxy_tx *tx)
+/*
+ * Whether envelope and content may leave together, before anything is known of the filter's mind: what it
+ * refuses then has cost little, and what it takes it takes whole. Of several recipients it might refuse one,
+ * and have the message for the others.
+ */
+static co_fn bool goes_at_once(const struct proxy_tx *tx, struct bytes *content_r)
 {
-    struct mail_reply r = proxy_talk_open(&tx->talk);
+    struct error *e;
 
-    if (!mail_reply_is_ok(&r))
-        return r;
-    mail_reply_deinit(&r);
-    return proxy_talk_rcpts_and_data(&tx->talk);
+    if (!proxy_talk_may_chunk(&tx->talk) || tx->talk.envelope->rcpt_count != 1 ||
+        !io_spool_is_in_memory(tx->spool) || io_spool_size(tx->spool) > AT_ONCE_LIMIT)
+        return false;
+    e = io_spool_read(tx->spool, 0, content_r);
+    error_free(&e);
+    return content_r->n == io_spool_size(tx->spool);
 }
 
 static co_fn bool replay_content(struct proxy_tx *tx)
@@ -105,17 +112,30 @@ static co_fn bool replay_content(struct proxy_tx *tx)
     return true;
 }
 
+static co_fn struct mail_reply replay_once(struct proxy_tx *tx)
+{
+    struct mail_reply r = proxy_talk_open(&tx->talk);
+    struct bytes content;
+
+    if (!mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
+    if (goes_at_once(tx, &content))
+        return proxy_talk_at_once(&tx->talk, content);
+    r = proxy_talk_rcpts_and_data(&tx->talk);
+    if (r.code / 100 != 3)
+        return r;
+    mail_reply_deinit(&r);
+    return replay_content(tx) ? proxy_talk_end(&tx->talk) : mail_reply_trouble();
+}
+
 static co_fn struct mail_reply replay(struct proxy_tx *tx)
 {
-    struct mail_reply r = replay_envelope(tx);
+    struct mail_reply r = replay_once(tx);
 
     if (tx->talk.is_stale) {
         mail_reply_deinit(&r);
-        r = replay_envelope(tx);
-    }
-    if (r.code / 100 == 3) {
-        mail_reply_deinit(&r);
-        r = replay_content(tx) ? proxy_talk_end(&tx->talk) : mail_reply_trouble();
+        r = replay_once(tx);
     }
     proxy_talk_leave(&tx->talk);
     return r;
