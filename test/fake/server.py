@@ -64,7 +64,7 @@ class Server:
     def __init__(self, services, main="", common=COMMON_SERVICES, templates=None):
         """services: master.cf lines; main: more lines for main.cf, which take the place of those with the same name here;
         templates: {file name: text} for the folder. {etc} is the configuration folder in all of them."""
-        self.folder = tempfile.mkdtemp(prefix="sp-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="sp-", dir=os.environ.get("SALLYPORT_TEST_FOLDER", "/tmp"))
         os.chmod(self.folder, 0o755)
         self.config = os.path.join(self.folder, "etc")
         self.queue = os.path.join(self.folder, "spool")
