@@ -15,7 +15,8 @@ enum { IP_LIMIT = 62 }; /* an IPv6 address with its tag has at most 50 */
 struct cursor {
     struct bytes left;
     bool utf8;
-    struct buf out; /* internal form */
+    char *out; /* internal form, at most MAIL_ADDRESS_LIMIT */
+    size_t n;
 };
 
 static bool is_at(const struct cursor *c, char what)
@@ -28,6 +29,17 @@ static bool skip(struct cursor *c, char what)
     if (!is_at(c, what))
         return false;
     c->left = bytes_skip(c->left, 1);
+    return true;
+}
+
+/* The next n bytes are the address's. */
+static bool take(struct cursor *c, size_t n)
+{
+    if (n > MAIL_ADDRESS_LIMIT - c->n)
+        return false;
+    memcpy(c->out + c->n, c->left.p, n);
+    c->n += n;
+    c->left = bytes_skip(c->left, n);
     return true;
 }
 
@@ -51,34 +63,31 @@ static bool read_quoted(struct cursor *c)
     skip(c, '"');
     while (c->left.n > 0 && !is_at(c, '"')) {
         skip(c, '\\');
-        if (c->left.n == 0 || !is_qtext(c, (unsigned char)c->left.p[0]))
+        if (c->left.n == 0 || !is_qtext(c, (unsigned char)c->left.p[0]) || !take(c, 1))
             return false;
-        buf_addc(&c->out, c->left.p[0]);
-        c->left = bytes_skip(c->left, 1);
     }
     return skip(c, '"');
+}
+
+static size_t dot_string_size(const struct cursor *c)
+{
+    size_t n = 0;
+
+    while (n < c->left.n && (c->left.p[n] == '.' || is_atext(c, (unsigned char)c->left.p[n])))
+        n++;
+    return n;
 }
 
 /* Dot-string or quoted-string; dots at the ends and in a row are let pass, as Postfix does: they exist in the
  * wild. */
 static bool read_local(struct cursor *c)
 {
-    size_t start = c->out.n;
+    size_t start = c->n, n;
 
-    while (c->left.n > 0) {
-        unsigned char ch = (unsigned char)c->left.p[0];
-
-        if (ch == '"') {
-            if (!read_quoted(c))
-                return false;
-        } else if (ch == '.' || is_atext(c, ch)) {
-            buf_addc(&c->out, (char)ch);
-            c->left = bytes_skip(c->left, 1);
-        } else {
-            break;
-        }
-    }
-    return c->out.n - start <= MAIL_LOCAL_PART_LIMIT;
+    while ((n = dot_string_size(c)) > 0 || is_at(c, '"'))
+        if (n > 0 ? !take(c, n) : !read_quoted(c))
+            return false;
+    return c->n - start <= MAIL_LOCAL_PART_LIMIT;
 }
 
 static bool is_domain_char(const struct cursor *c, unsigned char ch)
@@ -90,16 +99,8 @@ static bool is_domain_char(const struct cursor *c, unsigned char ch)
 static bool read_literal(struct cursor *c)
 {
     size_t close = bytes_chr(c->left, ']');
-    struct bytes literal;
 
-    if (close == SIZE_MAX)
-        return false;
-    literal = bytes(c->left.p, close + 1);
-    if (!mail_address_is_literal(literal))
-        return false;
-    buf_add(&c->out, literal);
-    c->left = bytes_skip(c->left, literal.n);
-    return true;
+    return close != SIZE_MAX && mail_address_is_literal(bytes(c->left.p, close + 1)) && take(c, close + 1);
 }
 
 static bool read_domain(struct cursor *c)
@@ -110,12 +111,8 @@ static bool read_domain(struct cursor *c)
         return read_literal(c);
     while (n < c->left.n && is_domain_char(c, (unsigned char)c->left.p[n]))
         n++;
-    if (n == 0 || n > 255 || c->left.p[0] == '.' || c->left.p[0] == '-' ||
-        bytes_find(bytes(c->left.p, n), BYTES("..")) != SIZE_MAX)
-        return false;
-    buf_add(&c->out, bytes(c->left.p, n));
-    c->left = bytes_skip(c->left, n);
-    return true;
+    return n > 0 && n <= 255 && c->left.p[0] != '.' && c->left.p[0] != '-' &&
+           bytes_find(bytes(c->left.p, n), BYTES("..")) == SIZE_MAX && take(c, n);
 }
 
 /* RFC 5321 4.1.2 A-d-l: "@one,@two:" before the mailbox; to be accepted and ignored (appendix C). */
@@ -124,11 +121,11 @@ static bool skip_route(struct cursor *c)
     if (!is_at(c, '@'))
         return true;
     while (skip(c, '@')) {
-        size_t kept = c->out.n;
+        size_t kept = c->n;
 
         if (!read_domain(c))
             return false;
-        buf_cut(&c->out, kept);
+        c->n = kept;
         skip(c, ',');
     }
     return skip(c, ':');
@@ -139,12 +136,9 @@ static bool read_mailbox(struct cursor *c)
 {
     if (!skip_route(c) || !read_local(c))
         return false;
-    if (!skip(c, '@'))
-        return bytes_chr(buf_bytes(&c->out), '@') == SIZE_MAX;
-    if (c->out.n == 0)
-        return false;
-    buf_addc(&c->out, '@');
-    return read_domain(c);
+    if (!is_at(c, '@'))
+        return bytes_chr(bytes(c->out, c->n), '@') == SIZE_MAX;
+    return c->n > 0 && take(c, 1) && read_domain(c);
 }
 
 static bool read_path(struct cursor *c, bool strict)
@@ -158,24 +152,22 @@ static bool read_path(struct cursor *c, bool strict)
             return false;
         while (skip(c, ' '))
             ;
-        return c->out.n > 0 && skip(c, '>');
+        return c->n > 0 && skip(c, '>');
     }
-    return !strict && read_mailbox(c) && c->out.n > 0;
+    return !strict && read_mailbox(c) && c->n > 0;
 }
 
 bool mail_address_parse_path(const void *ctx, struct bytes text, bool utf8, bool strict, char **internal_r,
                              struct bytes *rest_r)
 {
-    struct cursor c = {.left = text, .utf8 = utf8};
-    bool good = read_path(&c, strict) && c.out.n <= MAIL_ADDRESS_LIMIT &&
-                (c.left.n == 0 || ascii_is_blank(c.left.p[0]));
+    char internal[MAIL_ADDRESS_LIMIT];
+    struct cursor c = {.left = text, .utf8 = utf8, .out = internal};
 
-    if (good) {
-        *internal_r = bytes_dup(ctx, buf_bytes(&c.out));
-        *rest_r = c.left;
-    }
-    buf_deinit(&c.out);
-    return good;
+    if (!read_path(&c, strict) || (c.left.n > 0 && !ascii_is_blank(c.left.p[0])))
+        return false;
+    *internal_r = bytes_dup(ctx, bytes(c.out, c.n));
+    *rest_r = c.left;
+    return true;
 }
 
 void mail_address_split(const char *internal, struct bytes *local_r, struct bytes *domain_r)
