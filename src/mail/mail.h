@@ -56,7 +56,9 @@ struct mail_reply mail_reply_fixed(int code, const char *dsn, const char *text);
 struct mail_reply mail_reply_take(int code, const char *dsn, struct buf *text);
 void mail_reply_deinit(struct mail_reply *r);
 struct mail_reply mail_reply_copy(const struct mail_reply *r);
-/* "250 2.1.0 Ok": the first line, for the log, owned by ctx. '\n' shows as "??", as in Postfix's log. */
+/* "250 2.1.0 Ok", for the log. '\n' shows as "??", as in Postfix's log. */
+void mail_reply_show(struct buf *out, const struct mail_reply *r);
+/* The same, owned by ctx. */
 char *mail_reply_log(const void *ctx, const struct mail_reply *r);
 static inline bool mail_reply_is_ok(const struct mail_reply *r)
 {

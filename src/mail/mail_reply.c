@@ -53,20 +53,25 @@ struct mail_reply mail_reply_trouble(void)
     return mail_reply_fixed(451, "4.3.0", "Error: queue file write error");
 }
 
+void mail_reply_show(struct buf *out, const struct mail_reply *r)
+{
+    buf_addf(out, "%03d ", r->code);
+    if (r->dsn[0])
+        buf_addf(out, "%s ", r->dsn);
+    for (const char *p = r->text ? r->text : ""; *p; p++) {
+        if (*p == '\n')
+            buf_addf(out, "\?\?%03d ", r->code);
+        else
+            buf_addc(out, *p);
+    }
+}
+
 char *mail_reply_log(const void *ctx, const struct mail_reply *r)
 {
     struct buf out = {0};
     char *text;
 
-    buf_addf(&out, "%03d ", r->code);
-    if (r->dsn[0])
-        buf_addf(&out, "%s ", r->dsn);
-    for (const char *p = r->text ? r->text : ""; *p; p++) {
-        if (*p == '\n')
-            buf_addf(&out, "\?\?%03d ", r->code);
-        else
-            buf_addc(&out, *p);
-    }
+    mail_reply_show(&out, r);
     text = bytes_dup(ctx, buf_bytes(&out));
     buf_deinit(&out);
     return text;

@@ -96,12 +96,18 @@ void proxy_log_verdict(struct proxy_tx *tx, const struct mail_reply *r)
 {
     const struct mail_envelope *e = tx->talk.envelope;
     struct mail_origin origin = mail_client_origin(tx->talk.client);
+    struct buf text = {0};
 
-    log_info("%s: %s: END-OF-MESSAGE: %s; from=<%s> to=<%s> proto=%s helo=<%s>", e->id,
-             r->code / 100 == 2 ? "proxy-accept" : "proxy-reject", mail_reply_log(tx, r),
-             mail_address_external(tx, e->sender),
-             e->rcpt_count ? mail_address_external(tx, e->rcpts[0]->addr) : "", origin.proto,
+    mail_reply_show(&text, r);
+    buf_adds(&text, "; from=<");
+    mail_address_quote(&text, e->sender);
+    buf_adds(&text, "> to=<");
+    if (e->rcpt_count > 0)
+        mail_address_quote(&text, e->rcpts[0]->addr);
+    log_info("%s: %s: END-OF-MESSAGE: %s> proto=%s helo=<%s>", e->id,
+             r->code / 100 == 2 ? "proxy-accept" : "proxy-reject", buf_text(&text), origin.proto,
              origin.helo ? origin.helo : "");
+    buf_deinit(&text);
 }
 
 void proxy_log_unreached(const struct proxy_tx *tx, uint64_t since)
