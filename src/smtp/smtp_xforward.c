@@ -162,16 +162,10 @@ static void add_value(struct buf *out, const struct attribute *a, const char *va
     }
 }
 
-static void add_command(struct buf *out, struct bytes payload)
-{
-    buf_adds(out, "XFORWARD");
-    buf_add(out, payload);
-    buf_adds(out, "\r\n");
-}
-
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names)
 {
-    struct buf payload = {0}, one = {0};
+    struct buf one = {0};
+    size_t payload = 0; /* bytes in the command that is being written */
 
     for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++) {
         const char *value = *(const char *const *)((const char *)f + attributes[i].offset);
@@ -185,14 +179,16 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
         if (value != NULL && i == SMTP_XFORWARD_ADDR && strchr(value, ':') != NULL)
             buf_adds(&one, "IPv6:");
         add_value(&one, &attributes[i], value ? value : "[UNAVAILABLE]");
-        if (payload.n > 0 && payload.n + one.n > PAYLOAD_LIMIT) {
-            add_command(out, buf_bytes(&payload));
-            buf_cut(&payload, 0);
+        if (payload > 0 && payload + one.n > PAYLOAD_LIMIT) {
+            buf_adds(out, "\r\n");
+            payload = 0;
         }
-        buf_add(&payload, buf_bytes(&one));
+        if (payload == 0)
+            buf_adds(out, "XFORWARD");
+        buf_add(out, buf_bytes(&one));
+        payload += one.n;
     }
-    if (payload.n > 0)
-        add_command(out, buf_bytes(&payload));
-    buf_deinit(&payload);
+    if (payload > 0)
+        buf_adds(out, "\r\n");
     buf_deinit(&one);
 }
