@@ -25,6 +25,7 @@ enum {
     COMPLAIN_MS = 60000,
     RESERVE_LEAST = 16,
     RESERVE_MOST = 4096,
+    SESSION_ROOM = 480, /* its stream, what names the client */
 };
 
 struct acceptor {
@@ -168,7 +169,7 @@ static bool is_any(const struct io_address *a)
 static void start_session(struct acceptor *a, int fd, const struct io_address *peer)
 {
     struct listen *l = a->listen;
-    struct session *s = mem_new(l, struct session);
+    struct session *s = mem_new_with_room(l, struct session, SESSION_ROOM);
     char host[46], name[128];
 
     s->listen = l;

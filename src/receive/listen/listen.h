@@ -54,9 +54,9 @@ uint64_t listen_idle_since(const struct listen *l);
 struct listen_peers;
 struct listen_peers *listen_peers_new(const void *ctx, bool lookup_names);
 /*
- * Fills the client's address, port and names, owned by ctx. A name counts as verified only when it leads back
- * to the address; else it is "unknown". What was found is remembered for 60 s, for at most LISTEN_PEERS
- * addresses.
+ * Fills the client's address, port and names, which live as long as ctx. A name counts as verified only when
+ * it leads back to the address; else it is "unknown". What was found is remembered for 60 s, for at most
+ * LISTEN_PEERS addresses.
  */
 co_fn void listen_peers_name(struct listen_peers *p, void *ctx, const struct io_address *peer,
                              const struct io_address *server, struct mail_client *client_r);

@@ -53,6 +53,16 @@ static void forget(struct listen_peers *p, struct known *k)
     talloc_free(k);
 }
 
+/* Both names are one text when the client's name is verified. */
+static struct listen_peer copy_of(const struct listen_peer *peer, const void *ctx)
+{
+    struct listen_peer copy = *peer;
+
+    copy.name = mem_strdup(ctx, peer->name);
+    copy.reverse_name = peer->reverse_name == peer->name ? copy.name : mem_strdup(ctx, peer->reverse_name);
+    return copy;
+}
+
 const struct listen_peer *listen_peers_get(struct listen_peers *p, const char *addr)
 {
     struct known *k;
@@ -79,9 +89,7 @@ void listen_peers_put(struct listen_peers *p, const char *addr, const struct lis
     k = mem_new(p, struct known);
     format_print(k->addr, sizeof(k->addr), "%s", addr);
     k->until = clock_ms() + LISTEN_PEER_LIFE_MS;
-    k->peer = *found;
-    k->peer.name = mem_strdup(k, found->name);
-    k->peer.reverse_name = mem_strdup(k, found->reverse_name);
+    k->peer = copy_of(found, k);
     HASH_ADD_STR(p->known, addr, k);
 }
 
@@ -166,10 +174,15 @@ static co_fn void lookup(void *ctx, const struct io_address *peer, const char *a
     verify(ctx, peer, addr, deadline, found);
 }
 
-static void set_names(void *ctx, struct mail_client *client, const struct listen_peer *found)
+/* What the client's addresses are kept in. */
+struct addresses {
+    char addr[46], port[6], server_addr[46], server_port[6];
+};
+
+static void set_names(struct mail_client *client, const struct listen_peer *found)
 {
-    client->name = mem_strdup(ctx, found->name);
-    client->reverse_name = mem_strdup(ctx, found->reverse_name);
+    client->name = found->name;
+    client->reverse_name = found->reverse_name;
     client->name_is_temp = found->name_is_temp;
     client->reverse_is_temp = found->reverse_is_temp;
 }
@@ -177,7 +190,7 @@ static void set_names(void *ctx, struct mail_client *client, const struct listen
 static void set_addresses(void *ctx, const struct io_address *peer, const struct io_address *server,
                           struct mail_client *client)
 {
-    char host[46];
+    struct addresses *a;
 
     client->family = peer->sa.ss_family;
     client->proto = "SMTP";
@@ -186,10 +199,13 @@ static void set_addresses(void *ctx, const struct io_address *peer, const struct
         client->port = client->server_port = "0";
         return;
     }
-    client->addr = mem_strdup(ctx, io_address_host(peer, host));
-    client->port = mem_printf(ctx, "%u", io_address_port(peer));
-    client->server_addr = mem_strdup(ctx, io_address_host(server, host));
-    client->server_port = mem_printf(ctx, "%u", io_address_port(server));
+    a = mem_new(ctx, struct addresses);
+    client->addr = io_address_host(peer, a->addr);
+    client->server_addr = io_address_host(server, a->server_addr);
+    format_print(a->port, sizeof(a->port), "%u", io_address_port(peer));
+    format_print(a->server_port, sizeof(a->server_port), "%u", io_address_port(server));
+    client->port = a->port;
+    client->server_port = a->server_port;
     if (strchr(client->addr, ':') == NULL)
         client->family = AF_INET; /* ::ffff:192.0.2.1 */
 }
@@ -204,14 +220,11 @@ co_fn void listen_peers_name(struct listen_peers *p, void *ctx, const struct io_
     set_addresses(ctx, peer, server, client_r);
     if (client_r->family == AF_UNIX) {
         found.name = found.reverse_name = "localhost";
-        set_names(ctx, client_r, &found);
-        return;
-    }
-    known = p->lookup_names ? listen_peers_get(p, client_r->addr) : &found;
-    if (known == NULL) {
+    } else if (p->lookup_names && (known = listen_peers_get(p, client_r->addr)) != NULL) {
+        found = copy_of(known, ctx);
+    } else if (p->lookup_names) {
         lookup(ctx, peer, client_r->addr, &found);
         listen_peers_put(p, client_r->addr, &found);
-        known = &found;
     }
-    set_names(ctx, client_r, known);
+    set_names(client_r, &found);
 }
