@@ -77,7 +77,7 @@ static co_fn bool receive(struct smtpd_session *s, const struct chunk *chunk, bo
             seen.n = (size_t)left;
         left -= seen.n;
         if (!is_thrown) {
-            smtp_bdat_decode(&s->tx->decoder, seen, false, &s->tx->content);
+            smtp_bdat_decode(&s->tx->decoder, seen, false, &s->content);
             smtpd_content_pass(s);
         }
         io_consume(s->stream, seen.n);
@@ -93,7 +93,7 @@ static struct mail_reply finish(struct smtpd_session *s)
     struct mail_reply r, with_size;
     uint64_t size;
 
-    smtp_bdat_decode(&tx->decoder, bytes("", 0), true, &tx->content);
+    smtp_bdat_decode(&tx->decoder, bytes("", 0), true, &s->content);
     smtpd_content_pass(s);
     size = tx->content_size;
     r = smtpd_content_commit(s);

@@ -22,7 +22,7 @@ static co_fn bool receive(struct smtpd_session *s)
             }
             continue;
         }
-        io_consume(s->stream, smtp_data_decode(&tx->decoder, seen, &tx->content));
+        io_consume(s->stream, smtp_data_decode(&tx->decoder, seen, &s->content));
         smtpd_content_pass(s);
         if (smtpd_content_is_endless(s)) {
             s->leave = SMTPD_DISMISSED;

@@ -11,17 +11,17 @@ enum { ENDLESS_SLACK = 1 << 20, TRACE_SIZE = 8192 };
 static co_fn void add_trace(struct smtpd_session *s)
 {
     struct smtpd_tx *tx = s->tx;
-    struct buf text = {0};
+    struct buf *text = &s->content;
 
     for (size_t i = 0; i < tx->envelope.prepend.n; i++)
-        buf_addf(&text, "%s\r\n", tx->envelope.prepend.at[i]);
+        buf_addf(text, "%s\r\n", tx->envelope.prepend.at[i]);
     if (s->profile->adds_received && !(s->profile->relays_forward && s->forward != NULL))
-        mail_header_received(&text, s->conf->myhostname, s->conf->mail_name, s->client, &tx->envelope,
+        mail_header_received(text, s->conf->myhostname, s->conf->mail_name, s->client, &tx->envelope,
                              s->profile->received_has_id);
-    tx->envelope.trace_size = text.n;
-    if (text.n > 0)
-        tx->sink->ops->content(tx->sink, buf_bytes(&text));
-    buf_deinit(&text);
+    tx->envelope.trace_size = text->n;
+    if (text->n > 0)
+        tx->sink->ops->content(tx->sink, buf_bytes(text));
+    buf_cut(text, 0);
 }
 
 co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s)
@@ -45,35 +45,36 @@ co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s)
  * the header, and in a mailbox begin another message; a first line that begins with a blank would continue
  * ours.
  */
-static co_fn void guard_first_line(struct smtpd_tx *tx)
+static co_fn void guard_first_line(struct smtpd_session *s)
 {
-    struct bytes line = buf_bytes(&tx->content);
+    struct mail_sink *sink = s->tx->sink;
+    struct bytes line = buf_bytes(&s->content);
     struct bytes after = line;
 
     while (after.n > 0 && after.p[0] == '>')
         after = bytes_skip(after, 1);
     if (bytes_has_prefix(after, BYTES("From ")))
-        tx->sink->ops->content(tx->sink, BYTES("X-Mailbox-Line: "));
+        sink->ops->content(sink, BYTES("X-Mailbox-Line: "));
     else if (line.n > 0 && ascii_is_blank(line.p[0]))
-        tx->sink->ops->content(tx->sink, BYTES("\r\n"));
+        sink->ops->content(sink, BYTES("\r\n"));
 }
 
 co_fn void smtpd_content_pass(struct smtpd_session *s)
 {
     struct smtpd_tx *tx = s->tx;
 
-    if (tx->content.n == 0)
+    if (s->content.n == 0)
         return;
     if (tx->content_size == 0 && s->profile->adds_received)
-        guard_first_line(tx);
-    tx->content_size += tx->content.n;
+        guard_first_line(s);
+    tx->content_size += s->content.n;
     if (tx->content_size > smtpd_content_limit(s) && !tx->is_too_big) {
         tx->is_too_big = true;
         log_warn("%s: queue file size limit exceeded", tx->envelope.id);
     }
     if (!tx->is_too_big)
-        tx->sink->ops->content(tx->sink, buf_bytes(&tx->content));
-    buf_cut(&tx->content, 0);
+        tx->sink->ops->content(tx->sink, buf_bytes(&s->content));
+    buf_cut(&s->content, 0);
 }
 
 uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, uint64_t received)

@@ -15,7 +15,10 @@
 
 #include <stdio.h>
 
-enum { IDLE_MS = 1000 };
+enum {
+    IDLE_MS = 1000,
+    SESSION_ROOM = 384, /* states of hooks, the commands' memory, a name from HELO */
+};
 
 enum command_flag {
     LAST = 1, /* RFC 2920 3.1: nothing may be sent after it before its reply */
@@ -74,22 +77,22 @@ static void add_good(struct buf *text, unsigned good, unsigned all)
 /* "ehlo=1 mail=1 rcpt=0/2 commands=2/4": good of all, only the verbs that were used. */
 static void log_disconnect(struct smtpd_session *s)
 {
-    struct buf text = {0};
+    struct buf *text = &s->wire; /* no reply follows */
     unsigned ok = 0, total = 0;
 
+    buf_cut(text, 0);
     for (int v = 0; v < SMTPD_VERBS; v++) {
         if (s->total[v] == 0)
             continue;
         ok += s->ok[v];
         total += s->total[v];
-        buf_addc(&text, ' ');
-        buf_adds(&text, commands[v].stat);
-        add_good(&text, s->ok[v], s->total[v]);
+        buf_addc(text, ' ');
+        buf_adds(text, commands[v].stat);
+        add_good(text, s->ok[v], s->total[v]);
     }
-    buf_adds(&text, " commands");
-    add_good(&text, ok, total);
-    log_info("disconnect from %s[%s]%s", s->client->name, s->client->addr, buf_text(&text));
-    buf_deinit(&text);
+    buf_adds(text, " commands");
+    add_good(text, ok, total);
+    log_info("disconnect from %s[%s]%s", s->client->name, s->client->addr, buf_text(text));
 }
 
 /* A client that leaves after a completed message did what it came for: nothing to report. */
@@ -291,6 +294,7 @@ static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *lin
     if (end != IO_TIMEOUT || idle == deadline)
         return end;
     buf_deinit(&s->wire);
+    buf_deinit(&s->content);
     co_trim_stack();
     return smtp_read_line(s->stream, s->conf->line_length_limit, deadline, line_r, bare_lf_r);
 }
@@ -381,7 +385,7 @@ static co_fn void say_goodbye(struct smtpd_session *s)
 co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stream *stream,
                              struct mail_client *client)
 {
-    struct smtpd_session *s = mem_new(NULL, struct smtpd_session);
+    struct smtpd_session *s = mem_new_with_room(NULL, struct smtpd_session, SESSION_ROOM);
 
     s->profile = profile;
     s->conf = profile->conf;
@@ -404,6 +408,7 @@ co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stre
     log_disconnect(s);
     mail_reply_deinit(&s->denied);
     buf_deinit(&s->wire);
+    buf_deinit(&s->content);
     client->helo = NULL;
     client->forward = NULL;
     client->presence = NULL;

@@ -40,7 +40,6 @@ struct smtpd_tx {
     bool is_content_begun;
     struct mail_reply begin_failure; /* code 0: none; else every later recipient gets it */
     struct smtp_data_decoder decoder;
-    struct buf content; /* decoded, on its way to the sink */
     uint64_t content_size;
     bool is_too_big;
     bool is_bdat;
@@ -86,6 +85,7 @@ struct smtpd_session {
     struct smtpd_tx *tx;
     void *command;                /* memory of the present command: emptied after each */
     struct buf wire;              /* the reply on its way into the stream */
+    struct buf content;           /* decoded, on its way to the sink */
     struct mail_forward *forward; /* with its texts, as long as XFORWARD is in force; else NULL */
     signed char may_xforward;     /* -1: not looked up yet */
     char next_id[MAIL_ID_SIZE];   /* of the next transaction, when something was logged before it */
@@ -164,7 +164,7 @@ co_fn void smtpd_tx_end(struct smtpd_session *s);
 
 /* Hooks at DATA, the sink's content_begin, the headers we add. 354, or why not. */
 co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s);
-/* What tx->content holds goes to the sink, counted. */
+/* What s->content holds goes to the sink, counted. */
 co_fn void smtpd_content_pass(struct smtpd_session *s);
 /* End of data: hooks, then commit. The transaction is over when it returns. */
 co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s);

@@ -10,7 +10,6 @@ enum { TX_ROOM = 2048 }; /* the envelope of one recipient, and a sink */
 
 static int destroy(struct smtpd_tx *tx)
 {
-    buf_deinit(&tx->content);
     mail_reply_deinit(&tx->begin_failure);
     mail_reply_deinit(&tx->bdat_failure);
     return 0;
@@ -127,5 +126,6 @@ co_fn void smtpd_tx_end(struct smtpd_session *s)
     if (tx->sink != NULL && !tx->sink_is_done)
         tx->sink->ops->abort(tx->sink);
     s->tx = NULL;
+    buf_cut(&s->content, 0);
     talloc_free(tx);
 }
