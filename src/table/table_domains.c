@@ -284,12 +284,12 @@ static const struct table_maps *users_of(const struct table_domains *d, enum tab
     return m != NULL && m->n > 0 ? m : NULL;
 }
 
-co_fn static enum table_end has_user(const struct table_domains *d, const void *ctx, struct bytes local,
-                                     struct bytes domain, enum table_class which)
+/* addr: local@domain. */
+co_fn static enum table_end has_user(const struct table_domains *d, const void *ctx, const char *addr,
+                                     struct bytes local, struct bytes domain, enum table_class which)
 {
     enum table_end end = table_domains_is_local(d, domain);
     const struct table_maps *users = users_of(d, which);
-    const char *addr = mem_printf(ctx, "%.*s@%.*s", BYTES_FMT(local), BYTES_FMT(domain));
     bool is_local = end == TABLE_FOUND;
 
     if (end == TABLE_FAILED || (end = is_mapped(d, ctx, addr, is_local)) != TABLE_ABSENT)
@@ -313,7 +313,9 @@ co_fn enum table_end table_domains_has_user(const struct table_domains *d, const
     if (end != TABLE_FOUND)
         return end;
     mine = talloc_new(NULL);
-    end = has_user(d, mine, local, domain, *class_r);
+    if (at == NULL || domain.p != at + 1 || at[1 + domain.n] != '\0')
+        addr = mem_printf(mine, "%.*s@%.*s", BYTES_FMT(local), BYTES_FMT(domain));
+    end = has_user(d, mine, addr, local, domain, *class_r);
     talloc_free(mine);
     return end;
 }

@@ -61,19 +61,21 @@ static struct bytes without_last_dot(struct bytes domain)
 
 char *rewrite_standard_form(const struct rewrite *rw, const void *ctx, const char *addr)
 {
-    struct bytes local, domain;
+    struct bytes local, given, domain;
     bool add_mydomain;
 
     if (addr[0] == '\0')
         return mem_strdup(ctx, "");
-    mail_address_split(addr, &local, &domain);
-    domain = without_last_dot(domain);
+    mail_address_split(addr, &local, &given);
+    domain = without_last_dot(given);
     if (domain.n == 0) {
         if (!rw->append_myorigin)
             return bytes_dup(ctx, local);
         domain = bytes_of(rw->myorigin);
     }
     add_mydomain = rw->append_mydomain && domain.p[0] != '[' && bytes_chr(domain, '.') == SIZE_MAX;
+    if (domain.p == given.p && domain.n == given.n && !add_mydomain)
+        return mem_strdup(ctx, addr);
     return mem_printf(ctx, "%.*s@%.*s%s%s", BYTES_FMT(local), BYTES_FMT(domain), add_mydomain ? "." : "",
                       add_mydomain ? rw->mydomain : "");
 }

@@ -76,7 +76,7 @@ static bool is_over(enum access_end end)
     return end == ACCESS_REJECT || end == ACCESS_HANGUP;
 }
 
-static const char *what_of(const struct access_run *r, enum access_place place)
+static const char *what_of(struct access_run *r, enum access_place place)
 {
     switch (place) {
     case ACCESS_CLIENT:

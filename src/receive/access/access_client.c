@@ -4,12 +4,14 @@
 
 #include <strings.h>
 
-const char *access_client_what(const struct access_run *r)
+const char *access_client_what(struct access_run *r)
 {
     const struct mail_client *c = r->view->client;
 
-    return mem_printf(r->view->ctx, "%s[%s]", c->name != NULL ? c->name : "unknown",
-                      c->addr != NULL ? c->addr : "unknown");
+    if (r->client_what == NULL)
+        r->client_what = mem_printf(r->view->ctx, "%s[%s]", c->name != NULL ? c->name : "unknown",
+                                    c->addr != NULL ? c->addr : "unknown");
+    return r->client_what;
 }
 
 /* A list that cannot be read is logged by the table and does not match: facts, hooks 30. */

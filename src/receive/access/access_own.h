@@ -107,10 +107,11 @@ struct access_run {
     const struct access *a;
     const struct mail_view *view;
     enum mail_stage stage;
-    const char *sender;     /* NULL: not known yet */
-    const char *rcpt;       /* with domain; NULL: not known, or several */
-    const char *what;       /* "unknown[192.0.2.1]", in "<what>: CLASS rejected" */
-    const char *class_name; /* "Client host" */
+    const char *sender;      /* NULL: not known yet */
+    const char *rcpt;        /* with domain; NULL: not known, or several */
+    const char *what;        /* "unknown[192.0.2.1]", in "<what>: CLASS rejected" */
+    const char *class_name;  /* "Client host" */
+    const char *client_what; /* NULL: nobody asked yet */
     unsigned nesting, warning;
     struct access_deferral if_permit, if_reject;
     struct mail_reply reply;
@@ -136,7 +137,7 @@ enum access_end access_defer_if_reject(struct access_run *r, const char *dsn, co
 co_fn enum access_end access_permit(struct access_run *r, const char *action, const char *what,
                                     const char *class_name, const char *table);
 /* "ID: WORD: STAGE from NAME[ADDR]: TEXT; from=<S> to=<R> proto=P helo=<H>". */
-void access_log(const struct access_run *r, const char *word, const char *fmt, ...)
+void access_log(struct access_run *r, const char *word, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void access_add_action(struct access_run *r, enum mail_action_kind kind, const char *text);
 /* The enhanced code that fits the class: 5.1.1 said of a sender becomes 5.1.0. Buffer of the caller. */
@@ -160,7 +161,7 @@ co_fn enum access_end access_action(struct access_run *r, const struct access_su
 
 /* ---- pieces of several families ---- */
 
-const char *access_client_what(const struct access_run *r); /* "NAME[ADDR]" */
+const char *access_client_what(struct access_run *r); /* "NAME[ADDR]" */
 /* The unlisted checks, reject_unlisted_sender and _recipient. */
 co_fn enum access_end access_unlisted_rcpt(struct access_run *r);
 co_fn enum access_end access_unlisted_sender(struct access_run *r);

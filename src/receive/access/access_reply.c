@@ -30,7 +30,7 @@ static void add_address(struct buf *out, const char *before, const char *addr)
     buf_addc(out, '>');
 }
 
-static void log_line(const struct access_run *r, const char *word, const char *text)
+static void log_line(struct access_run *r, const char *word, const char *text)
 {
     const struct mail_client *c = r->view->client;
     const char *rcpt = r->view->rcpt != NULL ? r->view->rcpt->addr : r->rcpt;
@@ -51,7 +51,7 @@ static void log_line(const struct access_run *r, const char *word, const char *t
     buf_deinit(&known);
 }
 
-void access_log(const struct access_run *r, const char *word, const char *fmt, ...)
+void access_log(struct access_run *r, const char *word, const char *fmt, ...)
 {
     va_list args;
     char *text;
