@@ -20,27 +20,44 @@ struct work {
     const struct mail_envelope *envelope;
     struct queue_envelope *out;
     size_t room;
-    struct seen *seen; /* of ctx */
+    struct seen *seen; /* of ctx: the first `seen_count` of out->rcpts */
+    size_t seen_count;
 };
 
-/* The same recipient twice costs two deliveries. Beyond duplicate_filter_limit nothing is remembered any
- * more. */
-static bool is_duplicate(struct work *w, const struct queue_rcpt *rcpt)
+static char *key_of(const struct work *w, const struct queue_rcpt *rcpt)
 {
     char *key = mem_printf(w->ctx, "%s\n%u\n%s\n%s", rcpt->orcpt ? rcpt->orcpt : "", rcpt->notify,
                            rcpt->orig ? rcpt->orig : "", rcpt->addr);
+
+    for (char *p = key; *p; p++)
+        *p = (char)ascii_lower((unsigned char)*p);
+    return key;
+}
+
+static void remember(struct work *w, const struct queue_rcpt *rcpt)
+{
+    char *key = key_of(w, rcpt);
     size_t n = strlen(key);
+    struct seen *fresh = (struct seen *)mem_bytes(w->ctx, sizeof(*fresh) + n + 1);
+
+    memcpy(fresh->key, key, n + 1);
+    HASH_ADD(hh, w->seen, key, n, fresh);
+    talloc_free(key);
+}
+
+/* The same recipient twice costs two deliveries. Beyond duplicate_filter_limit nothing is remembered any
+ * more; most messages have one recipient, with whom there is nothing to compare. */
+static bool is_duplicate(struct work *w, const struct queue_rcpt *rcpt)
+{
     struct seen *found;
+    char *key;
 
-    for (size_t i = 0; i < n; i++)
-        key[i] = (char)ascii_lower((unsigned char)key[i]);
-    HASH_FIND(hh, w->seen, key, n, found);
-    if (found == NULL && HASH_COUNT(w->seen) < w->c->duplicate_limit) {
-        struct seen *fresh = (struct seen *)mem_bytes(w->ctx, sizeof(*fresh) + n + 1);
-
-        memcpy(fresh->key, key, n + 1);
-        HASH_ADD(hh, w->seen, key, n, fresh);
-    }
+    if (w->out->rcpt_count == 0)
+        return false;
+    while (w->seen_count < w->out->rcpt_count && w->seen_count < w->c->duplicate_limit)
+        remember(w, &w->out->rcpts[w->seen_count++]);
+    key = key_of(w, rcpt);
+    HASH_FIND(hh, w->seen, key, strlen(key), found);
     talloc_free(key);
     return found != NULL;
 }
