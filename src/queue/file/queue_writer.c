@@ -9,7 +9,10 @@
 #include <assert.h>
 #include <errno.h>
 
-enum { PIECE_TIMEOUT_MS = 60000 };
+enum {
+    PIECE_TIMEOUT_MS = 60000,
+    FIRST_ROOM = 8191, /* for content: a small message is not moved as it grows */
+};
 
 struct queue_writer {
     struct queue *q;
@@ -25,6 +28,7 @@ struct queue_writer *queue_writer_new(const void *ctx, struct queue *q)
 
     w->q = q;
     w->job = queue_job_new(w, q->place[QUEUE_INCOMING]);
+    buf_reserve(&w->job->content, FIRST_ROOM);
     return w;
 }
 
