@@ -64,6 +64,7 @@ static inline bool smtp_is_xchar(unsigned char c)
 /* xtext, RFC 3461 4: encode appends; decode returns NULL on malformed text. */
 void smtp_xtext_encode(struct buf *out, struct bytes text);
 char *smtp_xtext_decode(const void *ctx, struct bytes text);
+bool smtp_xtext_decode_to(char *out, struct bytes text); /* text.n + 1 bytes */
 
 /* ---- replies ---- */
 

@@ -41,9 +41,8 @@ static int hex_value(unsigned char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-char *smtp_xtext_decode(const void *ctx, struct bytes text)
+bool smtp_xtext_decode_to(char *out, struct bytes text)
 {
-    char *out = mem_bytes(ctx, text.n + 1);
     size_t n = 0;
 
     for (size_t i = 0; i < text.n; i++) {
@@ -56,13 +55,20 @@ char *smtp_xtext_decode(const void *ctx, struct bytes text)
             c = high < 0 || low < 0 ? 0 : (unsigned char)(high << 4 | low);
             i += 2;
         }
-        if (c == 0) {
-            talloc_free(out);
-            return NULL;
-        }
+        if (c == 0)
+            return false;
         out[n++] = (char)c;
     }
     out[n] = '\0';
+    return true;
+}
+
+char *smtp_xtext_decode(const void *ctx, struct bytes text)
+{
+    char *out = mem_bytes(ctx, text.n + 1);
+
+    if (!smtp_xtext_decode_to(out, text))
+        TALLOC_FREE(out);
     return out;
 }
 

@@ -98,12 +98,14 @@ static bool refuse(struct mail_reply *why, const char *text, struct bytes what)
     return false;
 }
 
-static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f, struct mail_reply *why_r)
+/* *room: where the value goes; it takes less of it than the word is long. */
+static bool take_word(char **room, struct bytes word, struct mail_forward *f, struct mail_reply *why_r)
 {
     struct bytes value = word;
     struct bytes name = bytes_cut(&value, '=');
     const struct attribute *a = attribute_find(name);
-    char *text;
+    char *text = *room;
+    struct bytes decoded;
 
     if (name.n == word.n)
         return refuse(why_r, "Error: attribute=value expected", BYTES(""));
@@ -111,12 +113,12 @@ static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f
         return refuse(why_r, "Error: attribute value too long", BYTES(""));
     if (a == NULL)
         return refuse(why_r, "Bad XFORWARD attribute name: ", name);
-    text = smtp_xtext_decode(ctx, value);
-    if (text != NULL && bytes_ieq(bytes_of(text), BYTES("[UNAVAILABLE]"))) {
+    decoded = smtp_xtext_decode_to(text, value) ? bytes_of(text) : bytes(NULL, 0);
+    if (bytes_ieq(decoded, BYTES("[UNAVAILABLE]"))) {
         *member(f, a) = NULL;
         return true;
     }
-    if (text == NULL || !is_shown(text) || !a->is_good(bytes_of(text))) {
+    if (decoded.p == NULL || !is_shown(text) || !a->is_good(decoded)) {
         *why_r = mail_reply(501, "5.5.4", "Bad %s syntax: %.*s", a->name.p,
                             (int)(value.n < 100 ? value.n : 100), value.p);
         return false;
@@ -124,17 +126,20 @@ static bool take_word(const void *ctx, struct bytes word, struct mail_forward *f
     if (a == &attributes[SMTP_XFORWARD_ADDR] && strncasecmp(text, "IPv6:", 5) == 0)
         text += 5;
     *member(f, a) = text;
+    *room += decoded.n + 1;
     return true;
 }
 
 bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f, struct mail_reply *why_r)
 {
     struct bytes word;
+    char *room;
 
     if (bytes_trim(args).n == 0)
         return refuse(why_r, "Syntax: XFORWARD attribute=value...", BYTES(""));
+    room = mem_bytes(ctx, args.n + 1);
     while ((word = bytes_word(&args, " \t")).n > 0)
-        if (!take_word(ctx, word, f, why_r))
+        if (!take_word(&room, word, f, why_r))
             return false;
     return true;
 }

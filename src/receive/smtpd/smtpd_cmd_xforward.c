@@ -3,7 +3,7 @@
 
 #include "mem.h"
 
-enum { FORWARD_ROOM = 832 }; /* its eight texts, unless one is very long */
+enum { FORWARD_ROOM = 512 }; /* its texts, unless one is very long */
 
 co_fn bool smtpd_may_xforward(struct smtpd_session *s)
 {
