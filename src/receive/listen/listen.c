@@ -25,7 +25,7 @@ enum {
     COMPLAIN_MS = 60000,
     RESERVE_LEAST = 16,
     RESERVE_MOST = 4096,
-    SESSION_ROOM = 480, /* its stream, what names the client */
+    SESSION_ROOM = 384, /* its stream and addresses */
 };
 
 struct acceptor {
