@@ -27,6 +27,7 @@ static const struct {
 
 /* ---- what is kept for a session ---- */
 
+/* Without smtpd_delay_reject; else NULL. */
 struct session {
     struct access_deferral client, helo, sender; /* defer_if_permit left by that list and those before it */
 };
@@ -246,7 +247,7 @@ co_fn static struct mail_verdict access_begin(struct mail_hook *h, const struct 
                                               void **state_r)
 {
     const struct access *a = (const struct access *)h;
-    struct session *s = mem_new(NULL, struct session);
+    struct session *s = a->delays ? NULL : mem_new(NULL, struct session);
     enum access_end end = ACCESS_DUNNO;
     struct access_run r;
 
