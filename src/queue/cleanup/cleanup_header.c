@@ -159,10 +159,10 @@ static co_fn void write_end(struct cleanup_header *h, bool with_empty_line)
     if (!h->has_rcpt && h->cleanup->undisclosed_header[0] != '\0')
         buf_addf(&out, "%s\r\n", h->cleanup->undisclosed_header);
     log_ids(h);
-    if (with_empty_line)
-        buf_adds(&out, "\r\n");
     if (out.n > 0)
         h->write(h->arg, buf_bytes(&out));
+    if (with_empty_line)
+        h->write(h->arg, BYTES("\r\n"));
     buf_deinit(&out);
 }
 
