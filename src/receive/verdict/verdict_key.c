@@ -4,6 +4,8 @@
  *
  * Addresses go in as they are meant (internal form), parameters as they were typed, keywords in capitals, in
  * order.
+ *
+ * Most keys are begun in case somebody leaves, and never asked for: until then the envelope is only kept.
  */
 #include "verdict_private.h"
 
@@ -14,8 +16,11 @@
 #include <openssl/evp.h>
 
 struct verdict_digest {
-    EVP_MD_CTX *evp;
+    const struct verdict *memory;
+    struct buf kept; /* of the envelope: fields, each behind its length */
+    size_t rcpt_count;
     uint64_t envelope_hash;
+    EVP_MD_CTX *evp; /* NULL: nothing is hashed yet */
     uint64_t content_size;
 };
 
@@ -54,6 +59,33 @@ static uint32_t hint_of(uint64_t hash, uint64_t content_size)
 uint32_t verdict_hint(const char *filter, const struct mail_envelope *e, uint64_t content_size)
 {
     return hint_of(envelope_hash(filter, e), content_size);
+}
+
+/* ---- the envelope, kept ---- */
+
+static void keep(struct buf *kept, struct bytes field)
+{
+    buf_add(kept, bytes((const char *)&field.n, sizeof(field.n)));
+    buf_add(kept, field);
+}
+
+static struct bytes next_kept(struct bytes *rest)
+{
+    size_t n;
+
+    memcpy(&n, rest->p, sizeof(n));
+    *rest = bytes_skip(*rest, sizeof(n) + n);
+    return bytes(rest->p - n, n);
+}
+
+static void keep_envelope(struct buf *kept, const struct mail_envelope *e)
+{
+    keep(kept, bytes_of(e->sender));
+    keep(kept, e->command);
+    for (size_t i = 0; i < e->rcpt_count; i++) {
+        keep(kept, bytes_of(e->rcpts[i]->addr));
+        keep(kept, e->rcpts[i]->command);
+    }
 }
 
 /* ---- digest ---- */
@@ -129,8 +161,39 @@ static void add_params(struct verdict_digest *d, struct bytes command)
         add_param(d, word);
 }
 
+static void add_party(struct verdict_digest *d, struct bytes *rest)
+{
+    add_field(d, next_kept(rest));
+    add_params(d, next_kept(rest));
+}
+
+static void add_envelope(struct verdict_digest *d)
+{
+    struct bytes rest = buf_bytes(&d->kept);
+
+    add_field(d, BYTES("sallyport verdict"));
+    add_field(d, bytes_of(d->memory->filter));
+    add_party(d, &rest);
+    add_number(d, d->rcpt_count);
+    for (size_t i = 0; i < d->rcpt_count; i++)
+        add_party(d, &rest);
+}
+
+static void begin_hashing(struct verdict_digest *d)
+{
+    if (d->evp != NULL)
+        return;
+    d->evp = EVP_MD_CTX_new();
+    if (d->evp == NULL || EVP_DigestInit_ex2(d->evp, d->memory->sha256, NULL) != 1)
+        log_fatal("no SHA-256 from libcrypto");
+    add_envelope(d);
+}
+
+/* ---- a key ---- */
+
 static int destroy(struct verdict_digest *d)
 {
+    buf_deinit(&d->kept);
     EVP_MD_CTX_free(d->evp);
     return 0;
 }
@@ -140,25 +203,17 @@ struct verdict_digest *verdict_key_begin(const void *ctx, const struct verdict *
 {
     struct verdict_digest *d = mem_new(ctx, struct verdict_digest);
 
-    d->evp = EVP_MD_CTX_new();
     talloc_set_destructor(d, destroy);
-    if (d->evp == NULL || EVP_DigestInit_ex2(d->evp, m->sha256, NULL) != 1)
-        log_fatal("no SHA-256 from libcrypto");
+    d->memory = m;
+    d->rcpt_count = e->rcpt_count;
     d->envelope_hash = envelope_hash(m->filter, e);
-    add_field(d, BYTES("sallyport verdict"));
-    add_field(d, bytes_of(m->filter));
-    add_field(d, bytes_of(e->sender));
-    add_params(d, e->command);
-    add_number(d, e->rcpt_count);
-    for (size_t i = 0; i < e->rcpt_count; i++) {
-        add_field(d, bytes_of(e->rcpts[i]->addr));
-        add_params(d, e->rcpts[i]->command);
-    }
+    keep_envelope(&d->kept, e);
     return d;
 }
 
 void verdict_key_add(struct verdict_digest *d, struct bytes content)
 {
+    begin_hashing(d);
     update(d, content.p, content.n);
     d->content_size += content.n;
 }
@@ -167,6 +222,7 @@ struct verdict_key verdict_key_end(struct verdict_digest **d)
 {
     struct verdict_key key = {.hint = hint_of((*d)->envelope_hash, (*d)->content_size)};
 
+    begin_hashing(*d);
     add_number(*d, (*d)->content_size);
     if (EVP_DigestFinal_ex((*d)->evp, key.hash, NULL) != 1)
         log_fatal("no SHA-256 from libcrypto");

@@ -179,6 +179,22 @@ static void test_pieces_and_filters(void **state)
     memory.filter[0] = '1';
 }
 
+/* Verdicts are found again after a restart, by whatever version. */
+static void test_value_stays(void **state)
+{
+    static const struct message message = {
+        "<a@b.example> SIZE=9 body=8bitMIME",
+        NULL,
+        {{"RCPT TO:<c@d.example>", "c@d.example"}, {"RCPT TO:<e@f.example> notify=NEVER", "e@f.example"}},
+        CONTENT};
+    static const unsigned char value[32] = {0xd0, 0x78, 0x28, 0x29, 0x74, 0x69, 0xa1, 0x75, 0x29, 0xe7, 0x64,
+                                            0xae, 0x40, 0xbf, 0x3b, 0x41, 0xcc, 0x6c, 0x94, 0x1a, 0x5c, 0x2f,
+                                            0x2f, 0x39, 0x33, 0x10, 0xfc, 0x81, 0x7f, 0x34, 0x9f, 0x60};
+    struct verdict_key key = key_in_pieces(&message, SIZE_MAX);
+
+    assert_memory_equal(key.hash, value, sizeof(value));
+}
+
 /* ---- records ---- */
 
 static const struct verdict_key some_key = {.hash = {1, 2, 3}, .hint = 0x12345678};
@@ -288,10 +304,15 @@ static void test_long_text_is_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_does_not_matter),     cmocka_unit_test(test_what_matters),
-        cmocka_unit_test(test_fields_cannot_be_shifted), cmocka_unit_test(test_pieces_and_filters),
-        cmocka_unit_test(test_records_come_back),        cmocka_unit_test(test_changed_records_are_refused),
-        cmocka_unit_test(test_no_other_codes_and_bytes), cmocka_unit_test(test_long_text_is_cut),
+        cmocka_unit_test(test_what_does_not_matter),
+        cmocka_unit_test(test_what_matters),
+        cmocka_unit_test(test_fields_cannot_be_shifted),
+        cmocka_unit_test(test_pieces_and_filters),
+        cmocka_unit_test(test_value_stays),
+        cmocka_unit_test(test_records_come_back),
+        cmocka_unit_test(test_changed_records_are_refused),
+        cmocka_unit_test(test_no_other_codes_and_bytes),
+        cmocka_unit_test(test_long_text_is_cut),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
