@@ -27,9 +27,9 @@ struct co {
     uv_timer_t timer; /* armed lazily: it may fire before the present wait's deadline, never after */
     uint64_t timer_due;
     uint64_t deadline;
-    uint64_t waiting_since;
-    const char *label; /* what it waits for; NULL: it does not wait */
-    enum co_end end;   /* how the present wait ends */
+    uint64_t waiting_since; /* uv_now(): the turn in which it began */
+    const char *label;      /* what it waits for; NULL: it does not wait */
+    enum co_end end;        /* how the present wait ends */
     int shields;
     bool is_ready, is_woken, is_cancelled, is_started;
     char name[NAME_SIZE];
@@ -235,28 +235,30 @@ size_t co_count(void)
 
 /* ---- waiting ---- */
 
-/* Never fires later than the deadline; starting a timer is dearer than letting an early one fire in vain. */
-static void arm_timer(struct co *co, uint64_t now)
+/* False: the deadline has passed. The timer never fires later than that; starting it is dearer than letting
+ * an early one fire in vain, and while one is to fire the clock need not be asked. */
+static bool arm_timer(struct co *co)
 {
+    uint64_t now;
+
     if (co->deadline == CO_NEVER)
-        return;
+        return true;
     if (uv_is_active((uv_handle_t *)&co->timer) && co->timer_due <= co->deadline)
-        return;
+        return true;
+    now = clock_ms();
+    if (co->deadline <= now)
+        return false;
     co->timer_due = co->deadline;
     uv_timer_start(&co->timer, on_timer, co->deadline - now, 0);
+    return true;
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct co *co = timer->data;
-    uint64_t now = clock_ms();
 
-    if (co->label == NULL || co->is_ready)
+    if (co->label == NULL || co->is_ready || arm_timer(co))
         return;
-    if (co->deadline > now) {
-        arm_timer(co, now);
-        return;
-    }
     co->end = CO_TIMEOUT;
     make_ready(co);
 }
@@ -267,10 +269,10 @@ static void need_coroutine(const char *label)
         log_panic("waiting for %s outside a coroutine", label);
 }
 
-static void leave(struct co *co, const char *label, uint64_t now)
+static void leave(struct co *co, const char *label)
 {
     co->label = label;
-    co->waiting_since = now;
+    co->waiting_since = uv_now(co_loop());
     co_stack_switch(&co->context, &the.main);
     co->label = NULL;
 }
@@ -278,7 +280,6 @@ static void leave(struct co *co, const char *label, uint64_t now)
 co_fn enum co_end co_park(uint64_t deadline, const char *label)
 {
     struct co *co = the.running;
-    uint64_t now = clock_ms();
 
     need_coroutine(label);
     if (co->is_cancelled && co->shields == 0)
@@ -287,11 +288,10 @@ co_fn enum co_end co_park(uint64_t deadline, const char *label)
         co->is_woken = false;
         return CO_OK;
     }
-    if (deadline <= now)
-        return CO_TIMEOUT;
     co->deadline = deadline;
-    arm_timer(co, now);
-    leave(co, label, now);
+    if (!arm_timer(co))
+        return CO_TIMEOUT;
+    leave(co, label);
     return co->end;
 }
 
@@ -327,7 +327,7 @@ co_fn void co_yield (void)
     need_coroutine("yield");
     make_ready(co);
     co->end = CO_OK;
-    leave(co, "its turn", clock_ms());
+    leave(co, "its turn");
 }
 
 void co_cancel(struct co *co)
@@ -365,7 +365,7 @@ void co_trim_stack(void)
 
 void co_dump(void)
 {
-    uint64_t now = clock_ms();
+    uint64_t now = uv_now(co_loop());
     struct co *co;
 
     log_info("%zu coroutines", the.count);
@@ -378,6 +378,6 @@ void co_dump(void)
                      (unsigned long long)(now - co->waiting_since));
         else
             log_info("%s: waits for %s since %llu ms, %lld ms more", co->name, co->label,
-                     (unsigned long long)(now - co->waiting_since), (long long)(co->deadline - now));
+                     (unsigned long long)(now - co->waiting_since), (long long)(co->deadline - clock_ms()));
     }
 }

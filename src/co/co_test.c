@@ -164,6 +164,46 @@ static void test_timer_is_rearmed(void **state)
     assert_string_equal(order, "done");
 }
 
+/* A timer that is to fire anyway also ends a wait whose deadline has passed already. */
+static void late_parker(void *arg)
+{
+    uint64_t soon = in_ms(10);
+
+    assert_int_equal(co_park(soon, "a wake"), CO_OK);
+    while (clock_ms() <= soon)
+        usleep(1000);
+    assert_int_equal(co_park(soon, "too late"), CO_TIMEOUT);
+    note("late");
+}
+
+static void test_deadline_that_has_passed(void **state)
+{
+    struct co *co = co_spawn(late_parker, NULL, "late");
+
+    co_spawn(waker, &co, "w");
+    co_run();
+    assert_string_equal(order, "late");
+}
+
+static void busy(void *arg)
+{
+    uint64_t give_up = in_ms(5000);
+
+    while (order[0] == '\0' && clock_ms() < give_up)
+        co_yield ();
+    note("busy");
+}
+
+static void test_timers_do_not_wait_for_a_quiet_turn(void **state)
+{
+    struct sleep sleep = {in_ms(20), "slept "};
+
+    co_spawn(sleeper, &sleep, "sleeper");
+    co_spawn(busy, NULL, "busy");
+    co_run();
+    assert_string_equal(order, "slept busy");
+}
+
 static void shielded(void *arg)
 {
     co_shield(true);
@@ -496,6 +536,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_park_ends, start, end),
         cmocka_unit_test_setup_teardown(test_wake_before_park_is_kept_once, start, end),
         cmocka_unit_test_setup_teardown(test_timer_is_rearmed, start, end),
+        cmocka_unit_test_setup_teardown(test_deadline_that_has_passed, start, end),
+        cmocka_unit_test_setup_teardown(test_timers_do_not_wait_for_a_quiet_turn, start, end),
         cmocka_unit_test_setup_teardown(test_shield_lets_cleanup_wait, start, end),
         cmocka_unit_test_setup_teardown(test_mutex_is_given_in_order, start, end),
         cmocka_unit_test_setup_teardown(test_work_on_threads, start, end),
