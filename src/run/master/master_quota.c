@@ -22,6 +22,7 @@ struct page {
     atomic_uint_fast64_t stress_ms;    /* how long stress lasts; 0: there is none */
     atomic_uint_fast64_t stress_until; /* clock_ms() */
     atomic_bool is_stressed;           /* as the log has it */
+    atomic_uint workers;               /* ids that ever took a place are below */
     atomic_uint used[MASTER_WORKERS];
     atomic_ulong taken[MASTER_WORKERS]; /* each by its worker alone */
 };
@@ -30,7 +31,7 @@ struct pages {
     struct shared_head head;
     struct page at[MASTER_SERVICES];
 };
-static const struct shared_head head = {0x53505351, 3, sizeof(struct pages)}; /* "SPSQ" */
+static const struct shared_head head = {0x53505351, 4, sizeof(struct pages)}; /* "SPSQ" */
 
 static struct pages *pages;
 
@@ -106,9 +107,9 @@ unsigned master_quota_limit(const struct master_quota *q)
 
 unsigned master_quota_used(const struct master_quota *q)
 {
-    unsigned sum = 0;
+    unsigned workers = atomic_load(&q->page->workers), sum = 0;
 
-    for (size_t i = 0; i < MASTER_WORKERS; i++)
+    for (unsigned i = 0; i < workers && i < MASTER_WORKERS; i++) /* what `top` reads may say anything */
         sum += atomic_load_explicit(&q->page->used[i], memory_order_relaxed);
     return sum;
 }
@@ -164,12 +165,21 @@ uint64_t master_quota_stressed_until(struct master_quota *q)
 
 /* ---- places ---- */
 
+static void enter(struct page *p, unsigned worker)
+{
+    unsigned workers = atomic_load(&p->workers);
+
+    while (workers <= worker && !atomic_compare_exchange_weak(&p->workers, &workers, worker + 1))
+        continue;
+}
+
 /* Counted first, compared after: of two that take at once each sees the other, so the sum never passes the
  * limit. */
 bool master_quota_try(struct master_quota *q, unsigned worker)
 {
     unsigned limit = master_quota_limit(q), used;
 
+    enter(q->page, worker);
     atomic_fetch_add(&q->page->used[worker], 1);
     atomic_thread_fence(memory_order_seq_cst);
     used = limit == 0 ? 0 : master_quota_used(q);
