@@ -3,6 +3,8 @@
 
 #include "mem.h"
 
+#include <assert.h>
+
 bool bytes_same_letters(const char *a, const char *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -68,36 +70,36 @@ struct bytes bytes_cut(struct bytes *rest, char separator)
     return head;
 }
 
-/* A bit for each character. */
-struct set {
-    uint64_t bits[4];
-};
+enum { SET_LIMIT = 64 };
 
-static inline struct set set_of(const char *members)
+/* A bit for each character; none of them is a letter. */
+static inline uint64_t set_of(const char *members)
 {
-    struct set s = {{0}};
+    uint64_t bits = 0;
 
-    for (; *members != '\0'; members++)
-        s.bits[(unsigned char)*members / 64] |= (uint64_t)1 << ((unsigned char)*members % 64);
-    return s;
+    for (; *members != '\0'; members++) {
+        assert((unsigned char)*members < SET_LIMIT);
+        bits |= (uint64_t)1 << *members;
+    }
+    return bits;
 }
 
-static inline bool is_in(char c, const struct set *s)
+static inline bool is_in(char c, uint64_t bits)
 {
-    return s->bits[(unsigned char)c / 64] >> ((unsigned char)c % 64) & 1;
+    return (unsigned char)c < SET_LIMIT && bits >> c & 1;
 }
 
 struct bytes bytes_word(struct bytes *rest, const char *blanks)
 {
-    struct set separators = set_of(blanks);
+    uint64_t separators = set_of(blanks);
     struct bytes word;
     size_t start = 0;
 
-    while (start < rest->n && is_in(rest->p[start], &separators))
+    while (start < rest->n && is_in(rest->p[start], separators))
         start++;
     *rest = bytes_skip(*rest, start);
     word = bytes(rest->p, 0);
-    while (word.n < rest->n && !is_in(rest->p[word.n], &separators))
+    while (word.n < rest->n && !is_in(rest->p[word.n], separators))
         word.n++;
     *rest = bytes_skip(*rest, word.n);
     return word;

@@ -68,7 +68,7 @@ struct bytes bytes_trim(struct bytes b);
 /* The text up to the separator, which is removed from *rest together with it; all of *rest when there is
  * none. */
 struct bytes bytes_cut(struct bytes *rest, char separator);
-/* The next run of characters that are not in `blanks`; empty at the end of *rest. */
+/* The next run of characters that are not in `blanks` (which are below '@'); empty at the end of *rest. */
 struct bytes bytes_word(struct bytes *rest, const char *blanks);
 
 /* Only decimal digits, at least one, at most `max`: true and *out_r set; else false. */
