@@ -15,8 +15,8 @@ enum { IP_LIMIT = 62 }; /* an IPv6 address with its tag has at most 50 */
 struct cursor {
     struct bytes left;
     bool utf8;
-    char *out; /* internal form, at most MAIL_ADDRESS_LIMIT */
-    size_t n;
+    char *out; /* internal form: room for MAIL_ADDRESS_LIMIT */
+    size_t n;  /* how much of it is there */
 };
 
 static bool is_at(const struct cursor *c, char what)
@@ -32,12 +32,13 @@ static bool skip(struct cursor *c, char what)
     return true;
 }
 
-/* The next n bytes are the address's. */
+/* Takes the next n bytes of the text. */
 static bool take(struct cursor *c, size_t n)
 {
     if (n > MAIL_ADDRESS_LIMIT - c->n)
         return false;
-    memcpy(c->out + c->n, c->left.p, n);
+    if (n > 0)
+        memcpy(c->out + c->n, c->left.p, n);
     c->n += n;
     c->left = bytes_skip(c->left, n);
     return true;
@@ -69,25 +70,24 @@ static bool read_quoted(struct cursor *c)
     return skip(c, '"');
 }
 
-static size_t dot_string_size(const struct cursor *c)
-{
-    size_t n = 0;
-
-    while (n < c->left.n && (c->left.p[n] == '.' || is_atext(c, (unsigned char)c->left.p[n])))
-        n++;
-    return n;
-}
-
 /* Dot-string or quoted-string; dots at the ends and in a row are let pass, as Postfix does: they exist in the
  * wild. */
 static bool read_local(struct cursor *c)
 {
-    size_t start = c->n, n;
+    size_t start = c->n;
 
-    while ((n = dot_string_size(c)) > 0 || is_at(c, '"'))
-        if (n > 0 ? !take(c, n) : !read_quoted(c))
+    for (;;) {
+        size_t n = 0;
+
+        while (n < c->left.n && (c->left.p[n] == '.' || is_atext(c, (unsigned char)c->left.p[n])))
+            n++;
+        if (!take(c, n))
             return false;
-    return c->n - start <= MAIL_LOCAL_PART_LIMIT;
+        if (!is_at(c, '"'))
+            return c->n - start <= MAIL_LOCAL_PART_LIMIT;
+        if (!read_quoted(c))
+            return false;
+    }
 }
 
 static bool is_domain_char(const struct cursor *c, unsigned char ch)
@@ -99,8 +99,12 @@ static bool is_domain_char(const struct cursor *c, unsigned char ch)
 static bool read_literal(struct cursor *c)
 {
     size_t close = bytes_chr(c->left, ']');
+    struct bytes literal;
 
-    return close != SIZE_MAX && mail_address_is_literal(bytes(c->left.p, close + 1)) && take(c, close + 1);
+    if (close == SIZE_MAX)
+        return false;
+    literal = bytes(c->left.p, close + 1);
+    return mail_address_is_literal(literal) && take(c, literal.n);
 }
 
 static bool read_domain(struct cursor *c)
@@ -109,10 +113,10 @@ static bool read_domain(struct cursor *c)
 
     if (is_at(c, '['))
         return read_literal(c);
-    while (n < c->left.n && is_domain_char(c, (unsigned char)c->left.p[n]))
-        n++;
-    return n > 0 && n <= 255 && c->left.p[0] != '.' && c->left.p[0] != '-' &&
-           bytes_find(bytes(c->left.p, n), BYTES("..")) == SIZE_MAX && take(c, n);
+    for (; n < c->left.n && is_domain_char(c, (unsigned char)c->left.p[n]); n++)
+        if (c->left.p[n] == '.' && (n == 0 || c->left.p[n - 1] == '.'))
+            return false;
+    return n > 0 && n <= 255 && c->left.p[0] != '-' && take(c, n);
 }
 
 /* RFC 5321 4.1.2 A-d-l: "@one,@two:" before the mailbox; to be accepted and ignored (appendix C). */
@@ -121,11 +125,9 @@ static bool skip_route(struct cursor *c)
     if (!is_at(c, '@'))
         return true;
     while (skip(c, '@')) {
-        size_t kept = c->n;
-
         if (!read_domain(c))
             return false;
-        c->n = kept;
+        c->n = 0;
         skip(c, ',');
     }
     return skip(c, ':');
@@ -160,12 +162,12 @@ static bool read_path(struct cursor *c, bool strict)
 bool mail_address_parse_path(const void *ctx, struct bytes text, bool utf8, bool strict, char **internal_r,
                              struct bytes *rest_r)
 {
-    char internal[MAIL_ADDRESS_LIMIT];
-    struct cursor c = {.left = text, .utf8 = utf8, .out = internal};
+    char out[MAIL_ADDRESS_LIMIT];
+    struct cursor c = {.left = text, .utf8 = utf8, .out = out};
 
     if (!read_path(&c, strict) || (c.left.n > 0 && !ascii_is_blank(c.left.p[0])))
         return false;
-    *internal_r = bytes_dup(ctx, bytes(c.out, c.n));
+    *internal_r = bytes_dup(ctx, bytes(out, c.n));
     *rest_r = c.left;
     return true;
 }
@@ -189,11 +191,10 @@ static bool needs_quotes(struct bytes local)
 {
     struct cursor any = {.utf8 = true};
 
-    if (local.n == 0 || local.p[0] == '.' || local.p[local.n - 1] == '.' ||
-        bytes_find(local, BYTES("..")) != SIZE_MAX)
+    if (local.n == 0 || local.p[local.n - 1] == '.')
         return true;
     for (size_t i = 0; i < local.n; i++)
-        if (local.p[i] != '.' && !is_atext(&any, (unsigned char)local.p[i]))
+        if (local.p[i] == '.' ? i == 0 || local.p[i - 1] == '.' : !is_atext(&any, (unsigned char)local.p[i]))
             return true;
     return false;
 }
