@@ -144,33 +144,52 @@ bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward
     return true;
 }
 
-/* Postfix's encoding: xtext, but '=' stays, since only the first one separates. */
-static void add_encoded(struct buf *out, char c)
+/* Postfix's encoding: xtext, but '=' stays, since only the first one separates. The length of what needs no
+ * encoding, at most `most`. */
+static size_t plain_run(const char *text, size_t most)
 {
-    if (c == '=' || smtp_is_xchar((unsigned char)c))
-        buf_addc(out, c);
-    else
-        smtp_xtext_encode(out, bytes(&c, 1));
+    size_t n = 0;
+
+    while (n < most && (text[n] == '=' || smtp_is_xchar((unsigned char)text[n])))
+        n++;
+    return n;
 }
 
 /* At most what a server takes: a client's endless HELO must not make the filter refuse its mail. What means
  * nothing when it is cut is not told. */
 static void add_value(struct buf *out, const struct attribute *a, const char *value)
 {
-    size_t start = out->n;
+    size_t start = out->n, limit = start + VALUE_LIMIT - 2; /* below it there is room for an encoded byte */
 
-    for (; *value != '\0' && out->n - start + 3 <= VALUE_LIMIT; value++)
-        add_encoded(out, *value);
+    while (*value != '\0' && out->n < limit) {
+        size_t n = plain_run(value, limit - out->n);
+
+        if (n > 0)
+            buf_add(out, bytes(value, n));
+        else
+            smtp_xtext_encode(out, bytes(value, n = 1));
+        value += n;
+    }
     if (*value != '\0' && a->is_good != is_any) {
         buf_cut(out, start);
         buf_adds(out, "[UNAVAILABLE]");
     }
 }
 
+static void add_attribute(struct buf *out, const struct attribute *a, const char *value)
+{
+    buf_addc(out, ' ');
+    buf_add(out, a->name);
+    buf_addc(out, '=');
+    if (value != NULL && a == &attributes[SMTP_XFORWARD_ADDR] && strchr(value, ':') != NULL)
+        buf_adds(out, "IPv6:");
+    add_value(out, a, value ? value : "[UNAVAILABLE]");
+}
+
 void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigned names)
 {
     struct buf one = {0};
-    size_t payload = 0; /* bytes in the command that is being written */
+    size_t start = 0; /* of the payload; 0: there is none yet */
 
     for (size_t i = 0; i < SMTP_XFORWARD_COUNT; i++) {
         const char *value = *(const char *const *)((const char *)f + attributes[i].offset);
@@ -178,22 +197,14 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
         if (!(names & (1u << i)) || (i == SMTP_XFORWARD_RETRY && value == NULL))
             continue;
         buf_cut(&one, 0);
-        buf_addc(&one, ' ');
-        buf_add(&one, attributes[i].name);
-        buf_addc(&one, '=');
-        if (value != NULL && i == SMTP_XFORWARD_ADDR && strchr(value, ':') != NULL)
-            buf_adds(&one, "IPv6:");
-        add_value(&one, &attributes[i], value ? value : "[UNAVAILABLE]");
-        if (payload > 0 && payload + one.n > PAYLOAD_LIMIT) {
-            buf_adds(out, "\r\n");
-            payload = 0;
+        add_attribute(&one, &attributes[i], value);
+        if (start == 0 || out->n - start + one.n > PAYLOAD_LIMIT) {
+            buf_adds(out, start > 0 ? "\r\nXFORWARD" : "XFORWARD");
+            start = out->n;
         }
-        if (payload == 0)
-            buf_adds(out, "XFORWARD");
         buf_add(out, buf_bytes(&one));
-        payload += one.n;
     }
-    if (payload > 0)
+    if (start > 0)
         buf_adds(out, "\r\n");
     buf_deinit(&one);
 }
