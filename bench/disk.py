@@ -21,7 +21,8 @@ class Disk:
         try:
             with open(self.image, "wb") as f:
                 os.posix_fallocate(f.fileno(), 0, GIGABYTES << 30)
-            subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.image], check=True)
+            subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+                            self.image], check=True)
             subprocess.run(["mount", "-o", "loop", self.image, place], check=True)
         except (OSError, subprocess.CalledProcessError) as e:
             print(f"no file system of its own, /tmp in its place: {e}", flush=True)
@@ -34,7 +35,9 @@ class Disk:
     def __exit__(self, *_):
         if self.place:
             del os.environ[FOLDER]
-            subprocess.run(["umount", self.place], check=True)
+            # What a killed benchmark left may still be there: then the place goes when that has gone.
+            if subprocess.run(["umount", self.place], check=False).returncode:
+                subprocess.run(["umount", "--lazy", self.place], check=True)
             self._remove(self.place)
             self.place = None
 

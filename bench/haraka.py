@@ -8,6 +8,7 @@ import tempfile
 
 from measure import ROOT
 from net import is_listening, wait_until
+from server import FOLDERS
 
 # A version and a day of the registry, so that a run can be repeated.
 VERSION, BEFORE = "3.1.1", "2026-03-01"
@@ -37,7 +38,7 @@ class Haraka:
 
     def __init__(self, port, filter_port):
         self.port = port
-        self.folder = tempfile.mkdtemp(prefix="sp-haraka-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="sp-haraka-", dir=FOLDERS)
         self.process = None
         os.mkdir(os.path.join(self.folder, "config"))
         shutil.copy(os.path.join(HOME, "node_modules", "Haraka", "config", "connection.ini"),

@@ -86,8 +86,8 @@ class Page:
                 f"Written by `script/bench --all` from what the benchmarks measured on this machine: {machine()}. Do not edit "
                 "it: run that again.\n",
                 "Servers, filter and clients share the machine and talk over loopback; every message is on disk (fsync) before "
-                "it is acknowledged. Each step has a file system of its own, ext4 as mkfs makes it, in a file. What else the "
-                "machine had to do is not known; the last table has its load, and the commit that each step measured.\n",
+                "it is acknowledged. What else the machine had to do is not known; the last table has its load, the commit that "
+                "each step measured, and the disk: a new ext4 file system in a file, or the machine's own /tmp.\n",
                 "## What must hold\n", markdown(self.bars), *self.parts,
                 "## What was run\n", markdown(rows)]))
 

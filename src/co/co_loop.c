@@ -102,21 +102,22 @@ static int shorter(int a, int b)
     return a < 0 ? b : b < 0 || a < b ? a : b;
 }
 
-/* A turn's waiting: no longer than libuv and the log allow. */
-static int turn_timeout(int libuv)
+/* A turn's waiting: no longer than the next timer and the log allow. */
+static int turn_timeout(void)
 {
+    int timeout = timeout_of_libuv();
     int log = log_flush_in();
 
     if (log == 0)
         log_flush();
     else
-        libuv = shorter(libuv, log);
-    return co_has_ready() || the.was_rung ? 0 : libuv;
+        timeout = shorter(timeout, log);
+    return co_has_ready() ? 0 : timeout;
 }
 
-static int wait_for_events(struct epoll_event events[EVENTS], int timeout)
+static int wait_for_events(struct epoll_event events[EVENTS])
 {
-    int n;
+    int timeout = the.was_rung ? 0 : turn_timeout(), n;
 
     the.was_rung = false;
     if (the.progress == NULL)
@@ -146,19 +147,17 @@ static bool pass_on(const struct epoll_event *event)
     return false;
 }
 
-/* A timer that became due while events came is run in the next turn. */
 static void turn(void)
 {
     struct epoll_event events[EVENTS];
+    bool is_libuv_due = false;
     uint64_t began_us = the.progress != NULL ? clock_us() : 0;
-    int libuv = timeout_of_libuv();
-    int n = wait_for_events(events, turn_timeout(libuv));
-    bool is_libuv_due = libuv == 0 || n == 0;
+    int n = wait_for_events(events);
 
     for (int i = 0; i < n; i++)
         is_libuv_due |= pass_on(&events[i]);
     tell_progress(began_us, n);
-    if (is_libuv_due)
+    if (is_libuv_due || timeout_of_libuv() == 0)
         uv_run(the.loop, UV_RUN_NOWAIT);
     co_run_ready();
     free_closed();

@@ -185,12 +185,27 @@ static void test_deadline_that_has_passed(void **state)
     assert_string_equal(order, "late");
 }
 
+static void free_watch(struct co_fd *w)
+{
+    free(w);
+}
+
+/* Has an event in each turn. */
 static void busy(void *arg)
 {
-    uint64_t give_up = in_ms(5000);
+    uint64_t give_up = in_ms(5000), n = 1;
+    struct co_fd *w = malloc(sizeof(*w));
+    int fd = eventfd(0, EFD_NONBLOCK);
 
-    while (order[0] == '\0' && clock_ms() < give_up)
-        co_yield ();
+    co_fd_open(w, fd, false);
+    while (order[0] == '\0' && clock_ms() < give_up) {
+        assert_int_equal(write(fd, &n, sizeof(n)), sizeof(n));
+        assert_int_equal(co_fd_wait(w, CO_READABLE, give_up, "itself"), CO_OK);
+        assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
+        co_fd_drained(w);
+    }
+    co_fd_close(w, free_watch);
+    close(fd);
     note("busy");
 }
 

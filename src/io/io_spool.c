@@ -10,12 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum {
-    PIECE_SIZE = 131072,
-    FIRST_ROOM = 8191, /* a small message is not moved as it grows */
-    IO_TIME_LIMIT_MS = 60000,
-    BUDGET = 64 << 20,
-};
+enum { PIECE_SIZE = 131072, IO_TIME_LIMIT_MS = 60000, BUDGET = 64 << 20 };
 
 struct io_spool {
     const struct io_spool_conf *conf;
@@ -217,8 +212,6 @@ co_fn struct error *io_spool_write(struct io_spool *s, struct bytes text)
 
     if (s->broken)
         return trouble(s);
-    if (s->tail.room == 0)
-        buf_reserve(&s->tail, FIRST_ROOM);
     buf_add(&s->tail, text);
     count_memory(s);
     if (s->in_file > 0)

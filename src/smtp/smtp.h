@@ -131,8 +131,8 @@ enum smtp_xforward_name {
 };
 /* "NAME ADDR PROTO" of an EHLO line as bits (1 << SMTP_XFORWARD_NAME...). Unknown words are passed over. */
 unsigned smtp_xforward_parse_names(struct bytes list);
-/* One XFORWARD command's arguments into *f (texts owned by ctx). The first command of a series presets all to
- * unknown: the caller clears *f then. False: *why_r is the 501. */
+/* One XFORWARD command's arguments into *f (texts live as long as ctx). The first command of a series presets
+ * all to unknown: the caller clears *f then. False: *why_r is the 501. */
 bool smtp_xforward_parse(const void *ctx, struct bytes args, struct mail_forward *f,
                          struct mail_reply *why_r);
 /* Appends the command lines (each with CR LF) that tell f to a server that takes `names`; 498 bytes of

@@ -1,5 +1,5 @@
 """A scripted SMTP server, standing in for a content filter or a next hop. It records every byte it gets, and at each
-phase (banner, ehlo, xforward, mail, rcpt, data, content, dot, quit) does what its script says:
+phase (banner, ehlo, xforward, mail, rcpt, data, content, dot, quit; bdat: a chunk where none may stand) does what its script says:
 
     "250 2.0.0 Ok"  answers that (lines joined with \\r\\n; the last CR LF is added)
     CLOSE           closes the connection          STALL    never answers, keeps reading
@@ -20,7 +20,7 @@ from net import free_port, wait_until
 CLOSE, STALL, DEAF, RESET, HALF = (type(name, (), {"__repr__": lambda self: type(self).__name__})()
                                    for name in ("CLOSE", "STALL", "DEAF", "RESET", "HALF"))
 
-PHASES = ("banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "dot", "quit")
+PHASES = ("banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "bdat", "dot", "quit")
 
 ACCEPT = {
     "banner": "220 fake.test ESMTP",
@@ -32,6 +32,7 @@ ACCEPT = {
     "rcpt": "250 2.1.5 Ok",
     "data": "354 go on",
     "content": "",
+    "bdat": "503 5.5.1 no recipient",
     "dot": "250 2.0.0 Ok: taken",
     "rset": "250 2.0.0 Ok",
     "quit": "221 2.0.0 Bye",
@@ -174,11 +175,11 @@ class FakeServer:
 
     def _chunk(self, sock, lines, transcript, line):
         """BDAT n LAST; "content" is done when its command has come."""
-        if self.script["content"] not in ("", None):
+        if self.script["content"] not in ("", None) and transcript.may_have_content:
             self._act(sock, lines, "content")
         content = lines.exactly(int(line.split()[1]))
         if not transcript.may_have_content:
-            sock.sendall(b"503 5.5.1 no recipient\r\n")
+            self._act(sock, lines, "bdat")
             return
         with self.lock:
             transcript.contents.append(stuffed(content))
@@ -199,6 +200,7 @@ class FakeServer:
         with self.lock:
             transcript.contents.append(b"".join(content))
             transcript.ahead.append(lines.buffer)
+        transcript.note("rset", True)
         self._act(sock, lines, "dot")
 
     def _act(self, sock, lines, phase):

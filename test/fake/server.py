@@ -16,6 +16,7 @@ from net import is_listening, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("SALLYPORT", os.path.join(ROOT, "build", "sallyport"))
+FOLDERS = os.environ.get("SALLYPORT_TEST_FOLDER", "/tmp")     # in which each server has its own
 IS_ROOT = os.getuid() == 0
 
 
@@ -64,7 +65,7 @@ class Server:
     def __init__(self, services, main="", common=COMMON_SERVICES, templates=None):
         """services: master.cf lines; main: more lines for main.cf, which take the place of those with the same name here;
         templates: {file name: text} for the folder. {etc} is the configuration folder in all of them."""
-        self.folder = tempfile.mkdtemp(prefix="sp-", dir=os.environ.get("SALLYPORT_TEST_FOLDER", "/tmp"))
+        self.folder = tempfile.mkdtemp(prefix="sp-", dir=FOLDERS)
         os.chmod(self.folder, 0o755)
         self.config = os.path.join(self.folder, "etc")
         self.queue = os.path.join(self.folder, "spool")

@@ -332,42 +332,51 @@ def test_small_message_goes_at_once():
         client.hello()
         for text in (content("first"), STUFFED, content("third")):
             assert client.message(text, quit=False).code == 250
-    assert verbs(fake.transcripts[0])[:11] == ["EHLO", "XFORWARD", "MAIL", "RCPT", "DATA", "XFORWARD", "MAIL", "RCPT", "BDAT",
-                                               "XFORWARD", "MAIL"]
+    assert verbs(fake.transcripts[0])[:14] == ["EHLO", "XFORWARD", "MAIL", "RCPT", "DATA", "BDAT"] \
+        + ["XFORWARD", "MAIL", "RCPT", "BDAT"] * 2
+    assert fake.transcripts[0].commands("BDAT")[0] == "BDAT 0 LAST", "asked before anything is risked"
     assert fake.messages()[1].endswith(STUFFED) and seen[1].endswith(STUFFED), "one group, with the content"
     fake.stop()
 
 
-@pytest.mark.parametrize("why,options,ehlo,rcpts,size", [
-    ("off", ["smtpd_proxy_chunking=no"], ACCEPT["ehlo"], 1, 10),
-    ("not announced", [], ACCEPT["ehlo"].replace("250-CHUNKING\r\n", ""), 1, 10),
-    ("no groups", ["smtpd_proxy_pipelining=no"], ACCEPT["ehlo"], 1, 10),
-    ("one copy at most", ["smtpd_proxy_retry_after_dot=no"], ACCEPT["ehlo"], 1, 10),
-    ("two recipients", [], ACCEPT["ehlo"], 2, 10),
-    ("large", [], ACCEPT["ehlo"], 1, 70000),
-    ("in a file", ["smtpd_spool_memory_limit=4096"], ACCEPT["ehlo"], 1, 5000),
-], ids=lambda v: v if isinstance(v, str) and " " not in v.strip() and len(v) < 20 else "")
-def test_what_does_not_go_at_once(why, options, ehlo, rcpts, size):
-    fake = FakeServer(ehlo=ehlo).start()
+NOT_AT_ONCE = {     # options, the filter's script, recipients, size
+    "off": (["smtpd_proxy_chunking=no"], {}, 1, 10),
+    "one-by-one": (["smtpd_proxy_pipelining=no"], {}, 1, 10),
+    "one-copy-at-most": (["smtpd_proxy_retry_after_dot=no"], {}, 1, 10),
+    "not-announced": ([], {"ehlo": ACCEPT["ehlo"].replace("250-CHUNKING\r\n", "")}, 1, 10),
+    "not-known": ([], {"bdat": "502 5.5.2 what?"}, 1, 10),
+    "rcpt-has-no-status": ([], {"rcpt": "250 Ok"}, 1, 10),
+    "verdict-has-that-of-rcpt": ([], {"dot": "250 2.1.5 Ok"}, 1, 10),
+    "two-recipients": ([], {}, 2, 10),
+    "large": ([], {}, 1, 70000),
+    "in-a-file": (["smtpd_spool_memory_limit=4096"], {}, 1, 5000),
+}
+
+
+@pytest.mark.parametrize("case", NOT_AT_ONCE)
+def test_what_does_not_go_at_once(case):
+    options, script, rcpts, size = NOT_AT_ONCE[case]
+    fake = FakeServer(**script).start()
     text = content("large") + (b"x" * 70 + b"\r\n") * (size // 72)
     with Front([fake], *AT_ONCE, *options) as front, Client(front.port) as client:
         client.hello()
-        for _ in range(2):
+        for _ in range(3):
             assert client.message(text, rcpts=[f"r{n}@way.test" for n in range(rcpts)], quit=False).code == 250
     [talk] = fake.transcripts
-    assert talk.commands("BDAT") == [] and len(talk.commands("DATA")) == 2, why
+    assert talk.commands("BDAT") in ([], ["BDAT 0 LAST"]) and len(talk.commands("DATA")) == 3
     assert all(m.endswith(text) for m in fake.messages())
     fake.stop()
 
 
 # What the filter answers at a phase: the client's reply, messages at the filter, connections with it.
+BYE = ("421 4.3.2 bye", CLOSE)
 REFUSED = [
-    ("xforward", "501 5.5.4 bad value", 250, 1, 1),     # and takes the message: then it is taken
+    ("xforward", "501 5.5.4 bad value", 250, 1, 2),     # and takes the message: then it is taken
     ("mail", "550 5.7.1 no sender", 550, 0, 2), ("rcpt", "450 4.1.1 later", 450, 0, 2),
     ("dot", "550 5.7.1 no content", 550, 1, 1), ("dot", "452 4.3.1 full", 452, 1, 1),
-    ("xforward", ("421 4.3.2 bye", CLOSE), 250, 1, 2), ("mail", ("421 4.3.2 bye", CLOSE), 250, 1, 2),
-    ("dot", ("421 4.3.2 bye", CLOSE), 250, 2, 2),
+    ("xforward", BYE, 250, 1, 2), ("mail", BYE, 250, 1, 2), ("dot", BYE, 250, 2, 2),
     ("mail", b"354 what\r\n", 451, 0, 2), ("dot", b"garbage\r\n", 451, 1, 2), ("dot", b"221 bye\r\n", 451, 1, 2),
+    ("dot", "502 5.5.2 what?", 451, 1, 2), ("dot", "250 2.1.5 Ok", 451, 1, 2),
     ("xforward", CLOSE, 250, 1, 2), ("mail", RESET, 250, 1, 2), ("content", CLOSE, 250, 1, 2), ("dot", CLOSE, 250, 2, 2),
     ("dot", b"250 Ok\r\n250 again\r\n", 451, 1, 2),
 ]
@@ -377,7 +386,8 @@ REFUSED = [
 def test_what_is_said_to_a_message_that_went_at_once(phase, what, code, taken, connections):
     """The reply to the chunk is the verdict; what was refused before it was not taken; the next message passes."""
     fake = FakeServer().start()
-    with Front([fake], *AT_ONCE, "smtpd_proxy_ejection_time=1s") as front, Client(front.port) as client:
+    with Front([fake], *AT_ONCE, "smtpd_proxy_ejection_time=1s", "smtpd_proxy_retry_limit=1") as front, \
+            Client(front.port) as client:
         client.hello()
         assert client.message(content("first"), quit=False).code == 250
         fake.counts = {}
@@ -385,9 +395,42 @@ def test_what_is_said_to_a_message_that_went_at_once(phase, what, code, taken, c
         assert client.message(content("second"), quit=False).code == code
         assert len(fake.messages()) - 1 == taken
         assert client.message(content("third"), quit=False).code == 250
-    assert b"BDAT" in fake.transcripts[0].raw
+    assert len(fake.transcripts[0].commands("DATA")) == 1 + (connections == 1)
     assert len(fake.transcripts) == connections
     fake.stop()
+
+
+def test_kept_connection_that_died_is_no_loss_of_content():
+    """Even where none may be lost: nothing was heard of the message, and a fresh connection has it."""
+    fake = FakeServer().start()
+    with Front([fake], *AT_ONCE, "smtpd_proxy_retry_limit=0") as front, Client(front.port) as client:
+        client.hello()
+        assert client.message(content("first"), quit=False).code == 250
+        fake.counts = {}
+        fake.script = {**ACCEPT, "xforward": [CLOSE, ACCEPT["xforward"]]}
+        assert client.message(content("second"), quit=False).code == 250
+    assert len(fake.messages()) == 2
+    fake.stop()
+
+
+@pytest.mark.parametrize("phase", ["xforward", "mail", "rcpt"])
+def test_one_reply_too_many_is_no_verdict(phase):
+    """The filter answers a command twice, and refuses the message, but later: what it said to RCPT is not taken for
+    that. The connection is not used again."""
+    slow = Slow().start()
+    slow.gate.set()
+    with Front([slow], *AT_ONCE) as front, Client(front.port) as client:
+        client.hello()
+        assert client.message(content("first"), quit=False).code == 250
+        slow.gate.clear()
+        slow.counts = {}
+        slow.script = {**ACCEPT, phase: [(ACCEPT[phase], ACCEPT[phase]), ACCEPT[phase]], "dot": ["550 5.7.1 no", ACCEPT["dot"]]}
+        assert client.message(content("second"), quit=False).code == 451
+        slow.gate.set()
+        wait_until(lambda: slow.counts.get("dot"), 10, "the refusal")
+        assert client.message(content("third"), quit=False).code == 250
+    assert len(slow.transcripts) == 2
+    slow.stop()
 
 
 def test_idle_connections_are_left():

@@ -11,7 +11,7 @@
 
 enum {
     PIECE_TIMEOUT_MS = 60000,
-    FIRST_ROOM = 8191, /* for content: a small message is not moved as it grows */
+    FIRST_ROOM = 8191, /* a small message is not moved as it grows */
 };
 
 struct queue_writer {
@@ -28,7 +28,6 @@ struct queue_writer *queue_writer_new(const void *ctx, struct queue *q)
 
     w->q = q;
     w->job = queue_job_new(w, q->place[QUEUE_INCOMING]);
-    buf_reserve(&w->job->content, FIRST_ROOM);
     return w;
 }
 
@@ -89,6 +88,8 @@ co_fn struct error *queue_writer_content(struct queue_writer *w, struct bytes pi
     if (w->code != 0)
         return failure(w);
     w->size += piece.n;
+    if (w->job->content.room == 0)
+        buf_reserve(&w->job->content, FIRST_ROOM);
     while (piece.n > 0) {
         struct buf *content = &w->job->content;
         size_t room = QUEUE_MEMORY_LIMIT - content->n, n = piece.n < room ? piece.n : room;

@@ -3,11 +3,8 @@
 #include "proxy_talk.h"
 
 #include "clock.h"
-#include "format.h"
 #include "log.h"
 #include "mem.h"
-
-enum { LINE_SIZE = 40 };
 
 static const struct {
     const char *phase; /* in the log */
@@ -135,6 +132,7 @@ static struct mail_reply judge(struct proxy_talk *t, const struct proxy_await *a
         return refused(t, a);
     t->has_heard = true;
     t->is_under_way |= a->step >= PROXY_MAIL;
+    t->tells_rcpt |= a->step == PROXY_RCPT && proxy_is_of_address(r->text);
     if (a->step != PROXY_DOT)
         return mail_reply_fixed(r->code, "", "");
     return mail_reply(r->code, "", "%s", r->text);
@@ -146,9 +144,14 @@ static struct mail_reply judge_or_lost(struct proxy_talk *t, const struct proxy_
     return end == IO_OK ? judge(t, a, is_last) : proxy_lost(t, steps[a->step].phase, t->since, end);
 }
 
-static co_fn struct mail_reply read_reply(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
+co_fn struct mail_reply proxy_read_reply(struct proxy_talk *t, const struct proxy_await *a, bool is_last)
 {
     return judge_or_lost(t, a, is_last, smtp_client_read_reply(t->server, proxy_until(t, clock_ms())));
+}
+
+bool proxy_is_private(enum proxy_step step)
+{
+    return steps[step].is_private;
 }
 
 co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct proxy_await *a, bool is_last,
@@ -166,8 +169,7 @@ co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct prox
 
 /* ---- sending and settling ---- */
 
-/* Puts a command into the stream's buffer, and its reply on the list of those to come. */
-static co_fn void send_command(struct proxy_talk *t, enum proxy_step step, struct bytes line)
+co_fn void proxy_send(struct proxy_talk *t, enum proxy_step step, struct bytes line)
 {
     uint64_t now = clock_ms();
 
@@ -222,57 +224,14 @@ co_fn struct mail_reply proxy_settle(struct proxy_talk *t)
 
 co_fn struct mail_reply proxy_command(struct proxy_talk *t, enum proxy_step step, struct bytes line)
 {
-    send_command(t, step, line);
+    proxy_send(t, step, line);
     return proxy_settle(t);
 }
 
 co_fn struct mail_reply proxy_command_in_group(struct proxy_talk *t, enum proxy_step step, struct bytes line)
 {
-    send_command(t, step, line);
+    proxy_send(t, step, line);
     if (t->server == NULL || !t->pipelines || t->awaited_count == PROXY_AWAITED)
         return proxy_settle(t);
     return mail_reply_fixed(250, "", "");
-}
-
-/* ---- a message in one group ---- */
-
-/* Whether its refusal is no refusal of the message, which may have been taken all the same. */
-static bool is_passed_over(const struct proxy_talk *t, const struct proxy_await *a)
-{
-    return steps[a->step].is_private && t->fault == PROXY_NO_FAULT;
-}
-
-/* The verdict, or the refusal or the trouble that kept the server from one. */
-static co_fn struct mail_reply settle_chunk(struct proxy_talk *t)
-{
-    size_t n = t->awaited_count, i = 0;
-    bool is_in_doubt = false;
-    struct mail_reply r = read_reply(t, &t->awaited[i], n == 1);
-
-    t->awaited_count = 0;
-    while (i + 1 < n && (mail_reply_is_ok(&r) || is_passed_over(t, &t->awaited[i]))) {
-        is_in_doubt |= !mail_reply_is_ok(&r);
-        mail_reply_deinit(&r);
-        i++;
-        r = read_reply(t, &t->awaited[i], i + 1 == n);
-    }
-    t->is_dot_answered = i + 1 == n && t->fault == PROXY_NO_FAULT && (mail_reply_is_ok(&r) || !is_in_doubt);
-    t->is_spoilt |= !t->is_dot_answered;
-    if (mail_reply_is_ok(&r) || !is_in_doubt)
-        return r;
-    mail_reply_deinit(&r);
-    return mail_reply_trouble();
-}
-
-co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
-{
-    char line[LINE_SIZE];
-    int n = format_print(line, sizeof(line), "BDAT %zu LAST", content.n);
-    enum io_end end;
-
-    send_command(t, PROXY_DOT, bytes(line, (size_t)n));
-    end = io_write(t->server->stream, content, proxy_until(t, clock_ms()));
-    if (end == IO_OK)
-        end = io_flush(t->server->stream, proxy_until(t, clock_ms()));
-    return end == IO_OK ? settle_chunk(t) : proxy_lost(t, "content", t->content_since, end);
 }

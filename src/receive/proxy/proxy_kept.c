@@ -24,7 +24,7 @@ struct proxy_kept *proxy_kept_take(struct proxy_target *t)
 }
 
 void proxy_kept_put(struct proxy *p, struct proxy_target *t, struct smtp_client **server, unsigned used,
-                    bool is_dirty)
+                    bool is_dirty, enum proxy_chunks chunks)
 {
     struct proxy_kept *k = mem_new(t, struct proxy_kept);
 
@@ -32,6 +32,7 @@ void proxy_kept_put(struct proxy *p, struct proxy_target *t, struct smtp_client 
     k->until = clock_ms() + p->idle_ms;
     k->used = used;
     k->is_dirty = is_dirty;
+    k->chunks = chunks;
     k->next = t->kept;
     t->kept = k;
     *server = NULL;

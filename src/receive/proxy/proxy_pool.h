@@ -136,17 +136,21 @@ void proxy_keeper_stop(struct proxy *p);
 
 /* ---- proxy_kept.c: connections that wait for another message ---- */
 
+/* What a connection has shown of BDAT (proxy_chunk.c). */
+enum proxy_chunks { PROXY_CHUNKS_UNASKED, PROXY_CHUNKS_TAKEN, PROXY_CHUNKS_UNKNOWN };
+
 struct proxy_kept {
     struct proxy_kept *next;
     struct smtp_client *server;
     uint64_t until; /* when it has been idle for too long */
     unsigned used;  /* messages that it has had */
     bool is_dirty;  /* RSET must come first */
+    enum proxy_chunks chunks;
 };
 /* The latest one that still looks alive; NULL: none. The caller's, who takes its server and frees it. */
 struct proxy_kept *proxy_kept_take(struct proxy_target *t);
 void proxy_kept_put(struct proxy *p, struct proxy_target *t, struct smtp_client **server, unsigned used,
-                    bool is_dirty);
+                    bool is_dirty, enum proxy_chunks chunks);
 /* Leaves those that have been idle for too long. */
 co_fn void proxy_kept_expire(struct proxy *p, uint64_t now);
 /* When the next one will have been; CO_NEVER: none. */

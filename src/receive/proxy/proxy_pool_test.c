@@ -391,26 +391,26 @@ static co_fn void kept_connections(void *arg)
 
     p->idle_ms = 30;
     server = memory_client("421 unasked\r\n");
-    proxy_kept_put(p, t, &server, 1, false);
+    proxy_kept_put(p, t, &server, 1, false, PROXY_CHUNKS_UNASKED);
     assert_null(server);
     assert_null(proxy_kept_take(t)); /* it spoke, or is gone */
     assert_null(io_connect(NULL, &other->targets[0]->address, clock_ms() + 10000, &stream));
     server = smtp_client_new(NULL, stream, "x");
     assert_int_equal(smtp_client_greeting(server, clock_ms() + 10000), IO_OK);
-    proxy_kept_put(p, t, &server, 3, true);
+    proxy_kept_put(p, t, &server, 3, true, PROXY_CHUNKS_UNASKED);
     k = proxy_kept_take(t);
     assert_non_null(k);
     assert_int_equal(k->used, 3);
     assert_true(k->is_dirty);
     server = talloc_steal(NULL, k->server);
     talloc_free(k);
-    proxy_kept_put(p, t, &server, 4, false);
+    proxy_kept_put(p, t, &server, 4, false, PROXY_CHUNKS_UNASKED);
     for (int i = 0; i < 10000 && p->keeper != NULL; i++)
         co_sleep(clock_ms() + 1, "its idle time");
     assert_null(t->kept);
     assert_null(p->keeper); /* nothing is left to do */
     server = memory_client("");
-    proxy_kept_put(p, t, &server, 1, false);
+    proxy_kept_put(p, t, &server, 1, false, PROXY_CHUNKS_UNASKED);
     talloc_free(p); /* with its connections */
     talloc_free(other);
     co_cancel(l.co);

@@ -37,6 +37,8 @@ static void start_over(struct proxy_talk *t)
     t->encoder = (struct smtp_data_encoder){0};
     t->used = 0;
     t->is_reused = t->needs_rset = t->is_spoilt = t->is_stale = false;
+    t->tells_rcpt = false;
+    t->chunks = PROXY_CHUNKS_UNASKED;
     t->has_begun = t->has_heard = t->is_under_way = false;
     t->is_data_open = t->is_in_content = t->has_sent_content = false;
     t->is_dot_sent = t->is_dot_answered = t->is_quit_sent = false;
@@ -54,6 +56,7 @@ static bool take_kept(struct proxy_talk *t)
     t->server = talloc_steal(NULL, k->server);
     t->used = k->used;
     t->needs_rset = k->is_dirty;
+    t->chunks = k->chunks;
     t->is_reused = true;
     t->pipelines = t->proxy->pipelines && (t->server->features & SMTP_PIPELINING);
     talloc_free(k);
@@ -121,7 +124,7 @@ co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t)
     return r;
 }
 
-static co_fn struct mail_reply rcpts(struct proxy_talk *t)
+co_fn struct mail_reply proxy_talk_rcpts(struct proxy_talk *t)
 {
     const struct mail_envelope *e = t->envelope;
     struct mail_reply r = mail_reply_fixed(250, "", "");
@@ -135,37 +138,12 @@ static co_fn struct mail_reply rcpts(struct proxy_talk *t)
 
 co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t)
 {
-    struct mail_reply r = rcpts(t);
+    struct mail_reply r = proxy_talk_rcpts(t);
 
     if (!mail_reply_is_ok(&r))
         return r;
     mail_reply_deinit(&r);
     return proxy_talk_data(t);
-}
-
-bool proxy_talk_may_chunk(const struct proxy_talk *t)
-{
-    return t->proxy->chunks && t->proxy->retries_after_dot && t->is_reused && t->pipelines &&
-           (t->server->features & SMTP_CHUNKING);
-}
-
-/* Once the chunk may have left, a server that is lost may have taken it; one that refused what stood before
- * it has not. */
-co_fn struct mail_reply proxy_talk_at_once(struct proxy_talk *t, struct bytes content)
-{
-    struct mail_reply r = rcpts(t);
-
-    if (!mail_reply_is_ok(&r))
-        return r;
-    mail_reply_deinit(&r);
-    t->has_sent_content = t->is_dot_sent = true;
-    t->content_since = clock_ms();
-    r = proxy_chunk(t, content);
-    if (!t->is_dot_answered && (t->fault == PROXY_NO_FAULT || t->fault == PROXY_UNREACHED))
-        t->has_sent_content = t->is_dot_sent = false;
-    t->has_begun = !mail_reply_is_ok(&r);
-    proxy_talk_leave(t);
-    return r;
 }
 
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece)
@@ -233,6 +211,8 @@ co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)
     r = proxy_settle_one(t, &dot, true, end);
     t->is_dot_answered = t->fault == PROXY_NO_FAULT;
     t->has_begun = false; /* the reply, whatever it is, ends the transaction */
+    if (mail_reply_is_ok(&r) && may_keep(t))
+        proxy_chunk_learn(t, r.text);
     proxy_talk_leave(t);
     return r;
 }
@@ -246,7 +226,7 @@ co_fn void proxy_talk_leave(struct proxy_talk *t)
     if (t->is_data_open || t->is_in_content || t->is_quit_sent)
         smtp_client_close(&t->server);
     else if (may_keep(t))
-        proxy_kept_put(t->proxy, t->target, &t->server, t->used + 1, t->has_begun);
+        proxy_kept_put(t->proxy, t->target, &t->server, t->used + 1, t->has_begun, t->chunks);
     else
         smtp_client_quit(&t->server);
     t->awaited_count = 0;

@@ -54,6 +54,8 @@ struct proxy_talk {
     bool pipelines;             /* with this server */
     bool is_reused;             /* the connection was kept from another message */
     bool needs_rset;            /* from the message before */
+    enum proxy_chunks chunks;   /* of the connection */
+    bool tells_rcpt;            /* a reply to RCPT was of an address (RFC 3463) */
     bool is_spoilt;             /* it is not to be kept */
     bool has_begun;             /* a command of the transaction was sent */
     bool has_heard;             /* something was answered as wanted, */
@@ -92,14 +94,9 @@ void proxy_talk_give(struct proxy_talk *t);
 co_fn struct mail_reply proxy_talk_open(struct proxy_talk *t);
 co_fn struct mail_reply proxy_talk_rcpt(struct proxy_talk *t, const struct mail_rcpt *rcpt);
 co_fn struct mail_reply proxy_talk_data(struct proxy_talk *t);
-/* Every recipient of the envelope, then DATA; the first reply that is not as wanted ends it. */
+/* Every recipient of the envelope; and then DATA. The first reply that is not as wanted ends it. */
+co_fn struct mail_reply proxy_talk_rcpts(struct proxy_talk *t);
 co_fn struct mail_reply proxy_talk_rcpts_and_data(struct proxy_talk *t);
-/* The server has shown that it takes our XFORWARD, it takes chunks (BDAT, RFC 3030) in a group of commands,
- * and it does not matter whether one that is lost then had the message. */
-bool proxy_talk_may_chunk(const struct proxy_talk *t);
-/* In place of that, of content and of end: every recipient and the whole content as one chunk, and the
- * verdict. */
-co_fn struct mail_reply proxy_talk_at_once(struct proxy_talk *t, struct bytes content);
 /* Trouble is kept; proxy_talk_end tells. */
 co_fn void proxy_talk_content(struct proxy_talk *t, struct bytes piece);
 /* The dot, the verdict, QUIT (in one group with the dot, when commands are pipelined); or the connection is
@@ -113,15 +110,18 @@ void proxy_talk_deinit(struct proxy_talk *t);
 
 /* ---- proxy_command.c: commands and their replies ---- */
 
+/* Puts a command into the stream's buffer, and its reply on the list of those to come. */
+co_fn void proxy_send(struct proxy_talk *t, enum proxy_step step, struct bytes line);
+/* The next reply, as our client's, or how that ended. is_last: nothing else is to come. */
+co_fn struct mail_reply proxy_read_reply(struct proxy_talk *t, const struct proxy_await *a, bool is_last);
+/* Between us and the server: a refusal is our trouble, not the client's. */
+bool proxy_is_private(enum proxy_step step);
 /* One command and its reply. */
 co_fn struct mail_reply proxy_command(struct proxy_talk *t, enum proxy_step step, struct bytes line);
 /* Its reply is taken with a later one's; at once, when this server gets no groups. */
 co_fn struct mail_reply proxy_command_in_group(struct proxy_talk *t, enum proxy_step step, struct bytes line);
 /* Sends what has gathered and takes the replies: the last one, or the first that is not as wanted. */
 co_fn struct mail_reply proxy_settle(struct proxy_talk *t);
-/* BDAT with all of the content, behind what has gathered. The verdict (is_dot_answered), or what stood before
- * it. */
-co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content);
 /* The reply of a step that was read by other means, or how that ended. */
 co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct proxy_await *a, bool is_last,
                                          enum io_end end);
@@ -129,6 +129,19 @@ co_fn struct mail_reply proxy_settle_one(struct proxy_talk *t, const struct prox
 struct mail_reply proxy_lost(struct proxy_talk *t, const char *phase, uint64_t since, enum io_end end);
 /* Closes for another reason, which is logged already. */
 struct mail_reply proxy_trouble(struct proxy_talk *t, enum proxy_fault fault);
+
+/* ---- proxy_chunk.c: envelope and content in one group, with BDAT (RFC 3030) ---- */
+
+/* Whether it may be, over this connection. */
+bool proxy_chunk_may(const struct proxy_talk *t);
+/* In place of recipients, DATA, content and end: the verdict (is_dot_answered), or what kept the server from
+ * one. */
+co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content);
+/* After a message that went with DATA and was taken with this text, when smtpd_proxy_chunking is on: asks,
+ * once for the connection. */
+co_fn void proxy_chunk_learn(struct proxy_talk *t, const char *verdict);
+/* The enhanced status code of a positive reply is an address's: RCPT's, or MAIL's. */
+bool proxy_is_of_address(const char *text);
 
 /* ---- proxy_hello.c: connecting, EHLO, XFORWARD ---- */
 

@@ -84,7 +84,7 @@ static co_fn bool goes_at_once(const struct proxy_tx *tx, struct bytes *content_
 {
     struct error *e;
 
-    if (!proxy_talk_may_chunk(&tx->talk) || tx->talk.envelope->rcpt_count != 1 ||
+    if (!proxy_chunk_may(&tx->talk) || tx->talk.envelope->rcpt_count != 1 ||
         !io_spool_is_in_memory(tx->spool) || io_spool_size(tx->spool) > AT_ONCE_LIMIT)
         return false;
     e = io_spool_read(tx->spool, 0, content_r);
@@ -121,7 +121,7 @@ static co_fn struct mail_reply replay_once(struct proxy_tx *tx)
         return r;
     mail_reply_deinit(&r);
     if (goes_at_once(tx, &content))
-        return proxy_talk_at_once(&tx->talk, content);
+        return proxy_chunk(&tx->talk, content);
     r = proxy_talk_rcpts_and_data(&tx->talk);
     if (r.code / 100 != 3)
         return r;

@@ -85,7 +85,7 @@ struct smtpd_session {
     struct smtpd_tx *tx;
     void *command;                /* memory of the present command: emptied after each */
     struct buf wire;              /* the reply on its way into the stream */
-    struct buf content;           /* decoded, on its way to the sink */
+    struct buf content;           /* ours, then what was decoded, on its way to the sink */
     struct mail_forward *forward; /* with its texts, as long as XFORWARD is in force; else NULL */
     signed char may_xforward;     /* -1: not looked up yet */
     char next_id[MAIL_ID_SIZE];   /* of the next transaction, when something was logged before it */

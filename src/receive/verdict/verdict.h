@@ -106,9 +106,9 @@ bool verdict_is_empty(const struct verdict *m);
 bool verdict_may_know(struct verdict *m, const struct mail_envelope *envelope, uint64_t content_size);
 
 /* The key of a message: begin, then the content in pieces of any size, as the client sent it (lines with CR
- * LF, without dot-stuffing, without the trace headers that we put above it). Begin is cheap: nothing is
- * hashed before add or end. The digest is ctx's until end has freed it, and may outlive the envelope; to give
- * up, free its context. */
+ * LF, without dot-stuffing, without the trace headers that we put above it). Begin is cheap: the SHA-256
+ * begins with add or end. The digest is ctx's until end has freed it, and may outlive the envelope, but not
+ * *m; to give up, free its context. */
 struct verdict_digest;
 struct verdict_digest *verdict_key_begin(const void *ctx, const struct verdict *m,
                                          const struct mail_envelope *envelope);
