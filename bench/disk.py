@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 
-GIGABYTES = 8
+GIGABYTES = 24     # some hundred thousand messages of 8 KiB with their inodes, several times
 FOLDER = "SALLYPORT_TEST_FOLDER"    # where test/fake/server.py puts its folders
 
 
