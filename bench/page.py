@@ -76,8 +76,8 @@ class Page:
         self.bars.append((text, measured, "yes" if is_met else "**no**"))
 
     def write(self, is_quick):
-        rows = [("step", "command", "commit", "begun", "minutes", "load of the machine before", "disk")]
-        rows += [(name, f"`{r['command']}`", r["commit"], r["begun"], f"{r['minutes']:.1f}", r["load"], r["disk"])
+        rows = [("step", "command", "commit", "begun", "minutes", "load of the machine before", "stolen by its host", "disk")]
+        rows += [(name, f"`{r['command']}`", r["commit"], r["begun"], f"{r['minutes']:.1f}", r["load"], r.get("stolen", "unknown"), r["disk"])
                  for name, r in self.runs.items()]
         trial = ["**A trial of a few seconds a step: its figures mean nothing.**\n"] if is_quick else []
         with open(os.path.join(self.doc, "performance.md"), "w", encoding="utf-8") as f:
@@ -86,8 +86,9 @@ class Page:
                 f"Written by `script/bench --all` from what the benchmarks measured on this machine: {machine()}. Do not edit "
                 "it: run that again.\n",
                 "Servers, filter and clients share the machine and talk over loopback; every message is on disk (fsync) before "
-                "it is acknowledged. What else the machine had to do is not known; the last table has its load, the commit that "
-                "each step measured, and the disk: a new ext4 file system in a file, or the machine's own /tmp.\n",
+                "it is acknowledged. What else the machine had to do is not known; the last table has its load, the time that "
+                "its host gave to others, the commit that each step measured, and the disk: a new ext4 file system in a file, "
+                "or the machine's own /tmp.\n",
                 "## What must hold\n", markdown(self.bars), *self.parts,
                 "## What was run\n", markdown(rows)]))
 

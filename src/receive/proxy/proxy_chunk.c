@@ -2,10 +2,10 @@
  * A whole message in one group: XFORWARD, MAIL, RCPT, and its content as one chunk (BDAT, RFC 3030). See
  * proxy_talk.h.
  *
- * DATA has a reply like no other's, and content leaves after it. Here nothing is known when the content leaves, and the
- * verdict looks like any other 250. So a connection must have shown, with a message that went with DATA, that its server
- * takes our XFORWARD, and that its reply to RCPT can be told from a verdict; and a chunk of no bytes, asked for where
- * none may stand, must have been out of place, and not unknown.
+ * DATA has a reply like no other's, and content leaves after it. Here nothing is known when the content
+ * leaves, and the verdict looks like any other 250. So a connection must have shown, with a message that went
+ * with DATA, that its server takes our XFORWARD, and that its reply to RCPT can be told from a verdict; and a
+ * chunk of no bytes, asked for where none may stand, must have been out of place, and not unknown.
  */
 #include "proxy_talk.h"
 
@@ -64,14 +64,14 @@ static bool is_unknown_command(int code)
 /* The reply in the verdict's place; one that cannot be it is trouble. */
 static struct mail_reply verdict(struct proxy_talk *t, struct mail_reply r)
 {
-    const char *why = is_unknown_command(r.code)                                   ? "does not know BDAT"
-                      : mail_reply_is_ok(&r) && proxy_is_of_address(r.text) ? "speaks out of turn"
-                                                                                   : NULL;
+    bool is_unknown = is_unknown_command(r.code);
+    bool is_early = mail_reply_is_ok(&r) && proxy_is_of_address(r.text);
 
-    if (t->fault != PROXY_NO_FAULT || why == NULL)
+    if (t->fault != PROXY_NO_FAULT || (!is_unknown && !is_early))
         return r;
     mail_reply_deinit(&r);
-    log_warn("proxy %s %s; id=%s phase=END-OF-MESSAGE", t->target->text, why, t->envelope->id);
+    log_warn("proxy %s %s; id=%s phase=END-OF-MESSAGE", t->target->text,
+             is_unknown ? "does not know BDAT" : "speaks out of turn", t->envelope->id);
     return proxy_trouble(t, PROXY_SENSELESS);
 }
 
@@ -114,8 +114,8 @@ static co_fn struct mail_reply send_and_settle(struct proxy_talk *t, struct byte
 
 /* ---- the message ---- */
 
-/* Once the chunk may have left, a server that is lost may have taken it; one that refused what stood before it has
- * not. That a connection was lost before it said anything is not the content's doing. */
+/* Once the chunk may have left, a server that is lost may have taken it; one that refused what stood before
+ * it has not. That a connection was lost before it said anything is not the content's doing. */
 co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
 {
     struct mail_reply r = proxy_talk_rcpts(t);
