@@ -20,8 +20,7 @@ struct work {
     const struct mail_envelope *envelope;
     struct queue_envelope *out;
     size_t room;
-    struct seen *seen; /* of ctx: the first `seen_count` of out->rcpts */
-    size_t seen_count;
+    struct seen *seen; /* of ctx; NULL until there are two recipients */
 };
 
 static char *key_of(const struct work *w, const struct queue_rcpt *rcpt)
@@ -34,15 +33,16 @@ static char *key_of(const struct work *w, const struct queue_rcpt *rcpt)
     return key;
 }
 
-static void remember(struct work *w, const struct queue_rcpt *rcpt)
+static void remember(struct work *w, const char *key)
 {
-    char *key = key_of(w, rcpt);
     size_t n = strlen(key);
-    struct seen *fresh = (struct seen *)mem_bytes(w->ctx, sizeof(*fresh) + n + 1);
+    struct seen *fresh;
 
+    if (w->c->duplicate_limit > 0 && HASH_COUNT(w->seen) >= w->c->duplicate_limit)
+        return;
+    fresh = (struct seen *)mem_bytes(w->ctx, sizeof(*fresh) + n + 1);
     memcpy(fresh->key, key, n + 1);
     HASH_ADD(hh, w->seen, key, n, fresh);
-    talloc_free(key);
 }
 
 /* The same recipient twice costs two deliveries. Beyond duplicate_filter_limit nothing is remembered any
@@ -54,10 +54,15 @@ static bool is_duplicate(struct work *w, const struct queue_rcpt *rcpt)
 
     if (w->out->rcpt_count == 0)
         return false;
-    while (w->seen_count < w->out->rcpt_count && w->seen_count < w->c->duplicate_limit)
-        remember(w, &w->out->rcpts[w->seen_count++]);
+    if (w->seen == NULL && w->out->rcpt_count == 1) {
+        key = key_of(w, &w->out->rcpts[0]);
+        remember(w, key);
+        talloc_free(key);
+    }
     key = key_of(w, rcpt);
     HASH_FIND(hh, w->seen, key, strlen(key), found);
+    if (found == NULL)
+        remember(w, key);
     talloc_free(key);
     return found != NULL;
 }

@@ -26,7 +26,8 @@ struct cleanup {
     struct table_maps canonical, sender_canonical, recipient_canonical, virtual_alias, sender_bcc,
         recipient_bcc;
     const char *always_bcc;
-    size_t alias_expansion_limit, alias_recursion_limit, alias_length_limit, duplicate_limit;
+    size_t alias_expansion_limit, alias_recursion_limit, alias_length_limit;
+    size_t duplicate_limit; /* recipients remembered at most; 0: all */
 };
 
 /* ---- cleanup_header.c: the header on its way into the queue file ---- */

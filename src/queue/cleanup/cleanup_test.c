@@ -471,6 +471,8 @@ static void test_recipients(void **state)
         {"recipient_bcc_maps", "inline:{{user@far.example=got@x}}"},
         {NULL, NULL},
     };
+    static const struct setting one_remembered[] = {{"duplicate_filter_limit", "1"}, {NULL, NULL}};
+    static const struct setting all_remembered[] = {{"duplicate_filter_limit", "0"}, {NULL, NULL}};
     const struct {
         const struct setting *more;
         const char *addrs[4];
@@ -480,6 +482,9 @@ static void test_recipients(void **state)
         {NULL, {"User"}, "User@mx.example.com/4/User"},
         {NULL, {""}, "MAILER-DAEMON@mx.example.com/4/MAILER-DAEMON"},
         {NULL, {"a@x", "A@X", "b@x"}, "a@x/4/ b@x/4/"},
+        {NULL, {"a@x", "b@x", "c@x", "B@x"}, "a@x/4/ b@x/4/ c@x/4/"},
+        {one_remembered, {"a@x", "b@x", "b@x", "a@x"}, "a@x/4/ b@x/4/ b@x/4/"},
+        {all_remembered, {"a@x", "b@x", "b@x", "a@x"}, "a@x/4/ b@x/4/"},
         {alias,
          {"user@far.example"},
          "deep@z/4/user@far.example t o@y/4/user@far.example user@far.example/4/ "
