@@ -34,8 +34,8 @@ def overload(page, found):
     found = {name: found[name] for name in SUBJECTS if name in found}
     page.section("Overload", bench, "overload")
     page.say("The servers under test; all that is not named has its default. Ours has two settings of the main.cf that we ship, "
-             "and a patience below the clients' 30 s, as doc/admission.md advises. The others run for a shorter time, and at "
-             "three of the loads: long enough for clients to give up once, too short to say who is starved in the long run.",
+             "and a patience below the clients' 30 s, as doc/admission.md advises. The others run for a shorter "
+             "time: long enough for clients to give up once, too short to say who is starved in the long run.",
              markdown([("server", "what it is", "sessions at once", "set")] + [subject(name) for name in found]))
     rows = [bench.HEAD] + sorted((bench.row(name, r) for name, rows in found.items() for r in rows),
                                  key=lambda row: float(row[0][:-1]))
