@@ -35,8 +35,7 @@ long conf_lint_number(const struct conf *c, const char *name)
     return value;
 }
 
-/* Whether one of the words is an item of the list, without case; in_force: one that ends with it always. */
-static bool list_has_any(const char *list, const char *const *words)
+bool conf_lint_list_has(const char *list, const char *const *words)
 {
     const char *rest = list;
     char *item;
@@ -166,14 +165,13 @@ char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const ch
     return NULL;
 }
 
-/* Whether it passes mail on to a filter. */
-static bool is_proxied(const struct conf_service *s)
+bool conf_lint_has_filter(const struct conf_service *s)
 {
     char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
-    bool is_proxied = is_smtpd(s) && *filter != '\0' && !conf_filter_is_direct(filter);
+    bool has = is_smtpd(s) && filter[0] != '\0' && !conf_filter_is_direct(filter);
 
     talloc_free(filter);
-    return is_proxied;
+    return has;
 }
 
 static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
@@ -184,7 +182,7 @@ static void lint_loop(const struct conf_service *s, const char *parameter, struc
     if (own != NULL)
         conf_fault_add(faults, CONF_ERROR, s->file, s->line, "mail loop: \"%s\" is its own %s (%s)", s->name,
                        parameter, own);
-    else if (is_proxied(s) && is_set(s->conf, "smtpd_authorized_xforward_hosts"))
+    else if (conf_lint_has_filter(s) && is_set(s->conf, "smtpd_authorized_xforward_hosts"))
         conf_fault_add(
             faults, CONF_WARNING, s->file, s->line,
             "filter loop: \"%s\" looks like an after-filter server (smtpd_authorized_xforward_hosts is "
@@ -203,7 +201,7 @@ static void lint_inherited(const struct conf *main_conf, const struct conf_servi
     if (e == NULL || !is_set(main_conf, "smtpd_proxy_filter"))
         return;
     for (size_t i = 0; i < all->n; i++)
-        fronts += is_proxied(&all->at[i]);
+        fronts += conf_lint_has_filter(&all->at[i]);
     if (fronts > 1)
         conf_fault_add(
             faults, CONF_WARNING, e->file, e->line,
@@ -231,7 +229,7 @@ static const char *const guards[] = {
 static bool is_guarded(const struct conf *c, const char *name)
 {
     char *list = conf_lint_text(NULL, c, name);
-    bool guarded = list_has_any(list, guards);
+    bool guarded = conf_lint_list_has(list, guards);
 
     talloc_free(list);
     return guarded;
@@ -275,14 +273,22 @@ static void lint_size(const struct conf *c, const char *mailbox, enum conf_sever
                        message ? "" : ", no limit");
 }
 
-static void lint_newline(const struct conf_entry *e, const struct conf *c, struct conf_faults *faults)
+/* What Postfix can switch off and we cannot. */
+static void lint_always_on(const struct conf_entry *e, const struct conf *c, struct conf_faults *faults)
 {
+    static const struct {
+        const char *name, *holds;
+    } always[] = {
+        {"smtpd_forbid_bare_newline", "end of data is CR LF . CR LF on every listener"},
+        {"smtpd_per_request_deadline",
+         "each command has smtpd_timeout as a whole, and content smtpd_min_data_rate"},
+    };
     char *text = conf_lint_text(NULL, c, e->name);
 
-    if (strcasecmp(text, "no") == 0)
-        conf_fault_add(
-            faults, CONF_WARNING, e->file, e->line,
-            "smtpd_forbid_bare_newline = no: end of data is CR LF . CR LF on every listener all the same");
+    for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+        if (strcmp(e->name, always[i].name) == 0 && strcasecmp(text, "no") == 0)
+            conf_fault_add(faults, CONF_WARNING, e->file, e->line, "%s = no: %s all the same", e->name,
+                           always[i].holds);
     talloc_free(text);
 }
 
@@ -338,8 +344,7 @@ static void lint_set(const struct conf *c, const struct conf_services *all, stru
 
         if (e->is_internal)
             continue;
-        if (strcmp(e->name, "smtpd_forbid_bare_newline") == 0)
-            lint_newline(e, c, faults);
+        lint_always_on(e, c, faults);
         lint_stress(e, faults);
         if (p == NULL)
             lint_transport(e, all, faults);
@@ -359,6 +364,7 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
     lint_inherited(main_conf, services, faults);
     conf_lint_services(services, faults);
     conf_lint_filters(services, faults);
+    conf_lint_needs(services, faults);
     for (size_t i = 0; i < services->n; i++) {
         const struct conf_service *s = &services->at[i];
 

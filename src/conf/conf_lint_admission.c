@@ -1,6 +1,6 @@
 /*
- * Who may have the content filter, and when: values that are each good and have no effect, or another one
- * than it looks. Told where they are set.
+ * Who may have the content filter, and when: values that are each good and have another effect than it looks.
+ * Told where they are set.
  */
 #include "conf_own.h"
 #include "mem.h"
@@ -30,26 +30,15 @@ static uint64_t time_of(const struct conf *c, const char *name)
 
 static bool is_whole(const struct conf *c)
 {
-    char *options = conf_lint_text(NULL, c, "smtpd_proxy_options"), *item;
-    const char *rest = options;
-    bool found = false;
+    static const char *const words[] = {"speed_adjust", NULL};
+    char *options = conf_lint_text(NULL, c, "smtpd_proxy_options");
+    bool found = conf_lint_list_has(options, words);
 
-    while (!found && (item = conf_list_next(options, &rest)) != NULL)
-        found = strcasecmp(item, "speed_adjust") == 0;
     talloc_free(options);
     return found;
 }
 
 /* ---- the rules ---- */
-
-static void lint_idle(const struct conf *c, const char *name, const char *needed, struct conf_faults *faults)
-{
-    const struct conf_entry *e = conf_entry_find(c, name);
-
-    if (e != NULL && e->value[0] != '\0')
-        conf_fault_add(faults, CONF_WARNING, e->file, e->line, "%s = %s: has no effect without %s", name,
-                       e->value, needed);
-}
 
 static void lint_patience(const struct conf *c, struct conf_faults *faults)
 {
@@ -135,29 +124,25 @@ static long filter_maxproc(const struct conf_services *all, const char *filter)
     return has_limit && found == count_items(filter) ? sum : 0;
 }
 
-static void lint_maxproc(const struct conf *c, const struct conf_services *all, const char *filter,
-                         long limit, struct conf_faults *faults)
+static void lint_maxproc(const struct conf *c, const struct conf_services *all, struct conf_faults *faults)
 {
     const struct conf_entry *e = conf_entry_find(c, "smtpd_proxy_concurrency_limit");
-    long most = filter_maxproc(all, filter);
+    char *filter = conf_lint_text(NULL, c, "smtpd_proxy_filter");
+    long most = filter_maxproc(all, filter), limit = conf_lint_number(c, "smtpd_proxy_concurrency_limit");
 
     if (e != NULL && most > 0 && limit > most)
         conf_fault_add(faults, CONF_WARNING, e->file, e->line,
                        "%s = %ld: the filter %s takes %ld at once (maxproc): further ones would wait there "
                        "with their slot",
                        e->name, limit, filter, most);
+    talloc_free(filter);
 }
 
 /* ---- all services ---- */
 
 static bool wants_slots(const struct conf_service *s)
 {
-    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
-    bool wants = strcmp(s->command, "smtpd") == 0 && filter[0] != '\0' && !conf_filter_is_direct(filter) &&
-                 conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
-
-    talloc_free(filter);
-    return wants;
+    return conf_lint_has_filter(s) && conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
 }
 
 static void add_filter(const void *ctx, const struct conf *c, const char *name, const char **found, size_t *n)
@@ -196,24 +181,10 @@ void conf_lint_filters(const struct conf_services *all, struct conf_faults *faul
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults)
 {
-    static const char limit_name[] = "smtpd_proxy_concurrency_limit";
-    char *filter = conf_lint_text(NULL, s->conf, "smtpd_proxy_filter");
-    long limit = conf_lint_number(s->conf, limit_name);
-
-    if (filter[0] == '\0' || conf_filter_is_direct(filter)) {
-        talloc_free(filter);
+    if (!wants_slots(s) || !is_whole(s->conf))
         return;
-    }
-    if (limit > 0 && !is_whole(s->conf))
-        lint_idle(s->conf, limit_name, "smtpd_proxy_options = speed_adjust", faults);
-    if (limit > 0 && is_whole(s->conf)) {
-        lint_patience(s->conf, faults);
-        lint_shares(s->conf, faults);
-        lint_maxproc(s->conf, all, filter, limit, faults);
-        lint_hold(s->conf, all, faults);
-    } else {
-        lint_idle(s->conf, "smtpd_proxy_cheap_filter", limit_name, faults);
-        lint_idle(s->conf, "smtpd_proxy_hold_filter", limit_name, faults);
-    }
-    talloc_free(filter);
+    lint_patience(s->conf, faults);
+    lint_shares(s->conf, faults);
+    lint_maxproc(s->conf, all, faults);
+    lint_hold(s->conf, all, faults);
 }

@@ -109,6 +109,10 @@ bool conf_is_postfix_name(const char *name);
 char *conf_lint_text(const void *ctx, const struct conf *c, const char *name);
 /* The number, or 0 for one that conf_validate has complained of. */
 long conf_lint_number(const struct conf *c, const char *name);
+/* Whether one of the words (NULL ends them) is an item of the list, without case. */
+bool conf_lint_list_has(const char *list, const char *const *words);
+/* Whether it is an smtpd that gives mail to a filter in another server. */
+bool conf_lint_has_filter(const struct conf_service *s);
 /* The first of a list of endpoints that leads to the service, as "host:port"; NULL: none does. Owned by ctx.
  */
 char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const char *list);
@@ -120,6 +124,11 @@ void conf_lint_admission(const struct conf_service *s, const struct conf_service
                          struct conf_faults *faults);
 /* A fault at the first service whose filter is one more than a host may have with slots. */
 void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults);
+
+/* ---- conf_lint_needs.c ---- */
+
+/* Warnings about settings of before-filter servers that have no effect as long as another one is off. */
+void conf_lint_needs(const struct conf_services *all, struct conf_faults *faults);
 
 /* ---- conf_lint_service.c ---- */
 
