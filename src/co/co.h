@@ -87,6 +87,10 @@ void co_unlock(struct co_mutex *m);
  * done, in the loop's thread, with its talloc destructors (close what it holds there).
  */
 co_fn enum co_end co_work(void (*fn)(void *arg), void *arg, uint64_t deadline, const char *label);
+/* As co_work, for what may last seconds and depends on others (the name service): half of the threads at most
+ * do such work at once, so that the disk's does not wait behind it. Who is not given a turn by the deadline
+ * does not begin; arg is freed. */
+co_fn enum co_end co_work_slow(void (*fn)(void *arg), void *arg, uint64_t deadline, const char *label);
 
 /*
  * How far a loop is, for other processes: in memory that they share with it. What came to its descriptors

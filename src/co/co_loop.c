@@ -40,6 +40,7 @@ static void open_loop(unsigned threads)
     setenv("UV_THREADPOOL_SIZE", number, 1);
     memset(&the, 0, sizeof(the));
     co_forget_all();
+    co_work_begin(threads);
     the.loop = mem_malloc(sizeof(*the.loop));
     the.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (the.epoll < 0 || uv_loop_init(the.loop) != 0 ||

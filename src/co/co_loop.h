@@ -9,6 +9,11 @@
 /* The libuv loop, for timers and the thread pool. */
 uv_loop_t *co_loop(void);
 
+/* ---- co_work.c for co_loop.c ---- */
+
+/* A new loop begins, with so many threads, and without anybody who waits for one. */
+void co_work_begin(unsigned threads);
+
 /* ---- co.c for co_loop.c ---- */
 
 /* Runs those that are ready, and those whom they made ready, a few times over: then the loop must look at its

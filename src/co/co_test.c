@@ -326,6 +326,59 @@ static void test_work_on_threads(void **state)
     assert_string_equal(order, "wl");
 }
 
+static atomic_bool slow_may_end;
+
+static struct sum *slow_job(void)
+{
+    struct sum *s = mem_new(NULL, struct sum);
+
+    s->may_end = &slow_may_end;
+    talloc_set_destructor(s, count_free);
+    return s;
+}
+
+static void slow_worker(void *arg)
+{
+    struct sum *s = slow_job();
+
+    assert_int_equal(co_work_slow(add, s, in_ms(10000), "slow work"), CO_OK);
+    assert_int_equal(s->value, 1);
+    note(arg);
+    talloc_free(s);
+}
+
+static void slow_worker_without_turn(void *arg)
+{
+    assert_int_equal(co_work_slow(add, slow_job(), in_ms(10), "slow work"), CO_TIMEOUT);
+    assert_int_equal(freed, 1); /* not begun, so nobody else has it */
+}
+
+static void quick_worker(void *arg)
+{
+    struct sum *s = mem_new(NULL, struct sum);
+
+    assert_int_equal(co_work(add, s, in_ms(10000), "work"), CO_OK);
+    note("q");
+    talloc_free(s);
+    for (int i = 0; i < 10000 && freed == 0; i++)
+        co_sleep(in_ms(1), "the end of who has no turn");
+    slow_may_end = true;
+}
+
+/* Of two threads slow work has one. */
+static void test_slow_work_leaves_threads_free(void **state)
+{
+    freed = 0;
+    slow_may_end = false;
+    co_spawn(slow_worker, (char[]){"a"}, "a");
+    co_spawn(slow_worker_without_turn, NULL, "without");
+    co_spawn(slow_worker, (char[]){"b"}, "b");
+    co_spawn(quick_worker, NULL, "quick");
+    co_run();
+    assert_string_equal(order, "qab");
+    assert_int_equal(freed, 3);
+}
+
 struct pipe_end {
     int fds[2];
     struct co_fd watch;
@@ -556,6 +609,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_shield_lets_cleanup_wait, start, end),
         cmocka_unit_test_setup_teardown(test_mutex_is_given_in_order, start, end),
         cmocka_unit_test_setup_teardown(test_work_on_threads, start, end),
+        cmocka_unit_test_setup_teardown(test_slow_work_leaves_threads_free, start, end),
         cmocka_unit_test_setup_teardown(test_descriptor_wait, start, end),
         cmocka_unit_test_setup_teardown(test_call_on_main_stack, start, end),
         cmocka_unit_test_setup_teardown(test_many_coroutines, start, end),

@@ -97,7 +97,7 @@ co_fn struct error *io_resolve(const void *ctx, const char *host, const char *se
     job->service = mem_strdup(job, service);
     job->hints = (struct addrinfo){.ai_family = family, .ai_socktype = SOCK_STREAM};
     talloc_set_destructor(job, free_addresses);
-    end = co_work(look_up_addresses, job, deadline, "name lookup");
+    end = co_work_slow(look_up_addresses, job, deadline, "name lookup");
     if (end != CO_OK)
         return not_finished(end, host);
     if (job->result == 0)
@@ -132,7 +132,7 @@ co_fn char *io_resolve_name(const void *ctx, const struct io_address *a, uint64_
 
     job->address = *a;
     *is_temp_r = true;
-    if (co_work(look_up_name, job, deadline, "reverse name lookup") != CO_OK)
+    if (co_work_slow(look_up_name, job, deadline, "reverse name lookup") != CO_OK)
         return NULL;
     if (job->result == 0)
         name = mem_strdup(ctx, job->name);
@@ -222,7 +222,7 @@ co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t 
     *found_r = NULL;
     *n_r = 0;
     job->domain = mem_strdup(job, domain);
-    end = co_work(look_up_mx, job, deadline, "MX lookup");
+    end = co_work_slow(look_up_mx, job, deadline, "MX lookup");
     if (end != CO_OK)
         return not_finished(end, domain);
     if (job->length >= 0)

@@ -91,7 +91,7 @@ co_fn static enum table_end unix_find(struct table *t, const void *ctx, struct b
     q->name = bytes_dup(q, key);
     if (co_self() == NULL)
         work(q);
-    else if (co_work(work, q, clock_ms() + ASK_LIMIT_MS, "user lookup") != CO_OK) {
+    else if (co_work_slow(work, q, clock_ms() + ASK_LIMIT_MS, "user lookup") != CO_OK) {
         log_warn("table %s: no answer in %d seconds", t->spec, ASK_LIMIT_MS / 1000);
         return TABLE_FAILED; /* q is the pool's now */
     }
