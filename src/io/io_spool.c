@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PIECE_SIZE = 131072, IO_TIME_LIMIT_MS = 60000, BUDGET = 64 << 20 };
+enum { PIECE_SIZE = 131072, SPARE_SIZE = 4096, IO_TIME_LIMIT_MS = 60000, BUDGET = 64 << 20 };
 
 struct io_spool {
     const struct io_spool_conf *conf;
@@ -30,10 +30,17 @@ void io_spool_set_budget(size_t bytes_)
     memory_budget = bytes_;
 }
 
+size_t io_spool_memory(void)
+{
+    return memory_used;
+}
+
 static void count_memory(struct io_spool *s)
 {
-    memory_used += s->tail.room - s->counted;
-    s->counted = s->tail.room;
+    size_t now = s->tail.room + s->read_ahead.room;
+
+    memory_used += now - s->counted;
+    s->counted = now;
 }
 
 void io_spool_reset(struct io_spool *s)
@@ -195,30 +202,32 @@ static co_fn void flush_tail(struct io_spool *s)
     size_t n = s->tail.n;
 
     job->at = s->in_file;
-    job->data = s->tail;
+    job->data = s->tail; /* counted until it is written */
     s->tail = (struct buf){0};
-    count_memory(s);
     co_shield(true); /* a write that is under way is finished, also for a session that is being ended */
     if (run_job(s, job, write_job)) {
         s->in_file += n;
         talloc_free(job);
     }
+    count_memory(s);
     co_shield(false);
+}
+
+/* Beyond the budget, which belongs to all, a spool keeps what is not worth a write and no more. */
+static bool is_full(const struct io_spool *s)
+{
+    if (memory_used > memory_budget && s->tail.n >= SPARE_SIZE)
+        return true;
+    return s->in_file > 0 ? s->tail.n >= PIECE_SIZE : s->tail.n > s->conf->memory_limit;
 }
 
 co_fn struct error *io_spool_write(struct io_spool *s, struct bytes text)
 {
-    bool is_full;
-
     if (s->broken)
         return trouble(s);
     buf_add(&s->tail, text);
     count_memory(s);
-    if (s->in_file > 0)
-        is_full = s->tail.n >= PIECE_SIZE;
-    else
-        is_full = s->tail.n > s->conf->memory_limit || memory_used > memory_budget;
-    if (is_full)
+    if (is_full(s))
         flush_tail(s);
     return s->broken ? trouble(s) : NULL;
 }
@@ -235,6 +244,7 @@ static co_fn void read_piece(struct io_spool *s, uint64_t offset)
         return;
     s->read_ahead = job->data;
     s->read_at = offset;
+    count_memory(s);
     job->data = (struct buf){0};
     talloc_free(job);
 }

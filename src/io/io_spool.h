@@ -2,8 +2,8 @@
  * A message's content while it is in our hands: in memory up to a limit, then in an unlinked temporary file.
  *
  * Written front to back, read any number of times. The memory of all spools of the process together is
- * bounded by a budget; beyond it, new content goes to files at once. File writes and reads happen on the
- * thread pool when large.
+ * bounded by a budget; beyond it, each keeps 4 KB at most, and the rest of new content goes to files. These
+ * are written and read on the thread pool, in pieces of 128 KB at most.
  */
 #ifndef IO_IO_SPOOL_H
 #define IO_IO_SPOOL_H
@@ -35,5 +35,7 @@ void io_spool_reset(struct io_spool *s);
 
 /* Bytes that all spools of this process may keep in memory together (default 64 MB). */
 void io_spool_set_budget(size_t bytes);
+/* Bytes that they keep now. */
+size_t io_spool_memory(void);
 
 #endif

@@ -282,6 +282,41 @@ static void test_spool_in_memory_and_in_a_file(void **state)
         run(spooling, &limits[i]);
 }
 
+/* More spools than the budget has room for: each may keep a little, none what it would keep alone. */
+static void spools_beyond_the_budget(void *arg)
+{
+    enum { SPOOLS = 64, PIECES = 300, PIECE = 100, BUDGET = 65536, EACH = 8192 };
+    struct io_spool_conf conf = {.dir = "/tmp", .memory_limit = 1 << 20};
+    struct io_spool *spools[SPOOLS];
+    char text[PIECE];
+    struct bytes piece;
+
+    io_spool_set_budget(BUDGET);
+    for (int i = 0; i < SPOOLS; i++)
+        spools[i] = io_spool_new(NULL, &conf);
+    for (int n = 0; n < PIECES; n++) {
+        memset(text, 'a' + n % 26, sizeof(text));
+        for (int i = 0; i < SPOOLS; i++)
+            assert_null(io_spool_write(spools[i], bytes(text, sizeof(text))));
+        assert_true(io_spool_memory() <= BUDGET + SPOOLS * EACH);
+    }
+    for (int i = 0; i < SPOOLS; i++) {
+        assert_false(io_spool_is_in_memory(spools[i]));
+        assert_int_equal(io_spool_size(spools[i]), PIECES * PIECE);
+        assert_null(io_spool_read(spools[i], 270 * PIECE, &piece)); /* n % 26 == 10 */
+        assert_memory_equal(piece.p, "kkkk", 4);
+        talloc_free(spools[i]);
+    }
+    assert_int_equal(io_spool_memory(), 0);
+    io_spool_set_budget(64 << 20);
+    done = 1;
+}
+
+static void test_spools_share_a_budget(void **state)
+{
+    run(spools_beyond_the_budget, NULL);
+}
+
 static void spool_trouble(void *arg)
 {
     struct io_spool_conf conf = {.dir = "/nonexistent", .memory_limit = 10};
@@ -388,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_listen_connect_accept),
         cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_spool_in_memory_and_in_a_file),
+        cmocka_unit_test(test_spools_share_a_budget),
         cmocka_unit_test(test_spool_tells_trouble_and_stays_told),
         cmocka_unit_test(test_attributes_cut_at_every_byte),
         cmocka_unit_test(test_malformed_attributes),
