@@ -141,6 +141,8 @@ void smtp_xforward_format(struct buf *out, const struct mail_forward *f, unsigne
 
 /* ---- channel: command lines and replies over a stream ---- */
 
+/* Waits until a line, or more than `limit` bytes of one (IO_FULL), is there, and leaves it there. */
+co_fn enum io_end smtp_await_line(struct io_stream *s, size_t limit, uint64_t deadline);
 /*
  * Reads one line ending in LF (CR before it is removed; *bare_lf_r tells when it was missing). The line is
  * borrowed until the next read. IO_FULL: it was longer than `limit` and is gone; IO_RESET: it went on for 64

@@ -1,4 +1,4 @@
-/* Lines over a stream. See smtp_read_line() and smtp_read_reply_line() in smtp.h. */
+/* Lines over a stream. See smtp_await_line() and those that follow it in smtp.h. */
 #include "smtp.h"
 
 enum { SKIP_LIMIT = 65536 };
@@ -59,6 +59,13 @@ static struct bytes take_line(struct io_stream *s, size_t at, bool *bare_lf_r)
     *bare_lf_r = at == 0 || seen.p[at - 1] != '\r';
     io_consume(s, at + 1);
     return bytes(seen.p, *bare_lf_r ? at : at - 1);
+}
+
+co_fn enum io_end smtp_await_line(struct io_stream *s, size_t limit, uint64_t deadline)
+{
+    size_t at;
+
+    return find_end(s, limit, deadline, &at);
 }
 
 co_fn enum io_end smtp_read_line(struct io_stream *s, size_t limit, uint64_t deadline, struct bytes *line_r,

@@ -135,7 +135,7 @@ static mail_waits struct mail_verdict ask(struct mail_hook *hook, void *state, e
 
     if (state != NULL && stage == MAIL_AT_MAIL)
         return count_event(a, state, view, ANVIL_MESSAGE, "Message delivery request rate", "too much mail");
-    if (state != NULL && stage == MAIL_AT_RCPT)
+    if (state != NULL && (stage == MAIL_AT_RCPT || stage == MAIL_AT_VRFY))
         return count_event(a, state, view, ANVIL_RECIPIENT, "Recipient address rate", "too many recipients");
     return pass();
 }

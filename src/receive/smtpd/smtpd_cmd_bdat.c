@@ -55,6 +55,15 @@ static co_fn struct mail_reply admit(struct smtpd_session *s, const struct chunk
     return r;
 }
 
+/* Until when there must be more of the chunk: one that is thrown away stands for itself, the others are one
+ * content. */
+static uint64_t chunk_deadline(const struct smtpd_session *s, bool is_thrown, uint64_t since,
+                               uint64_t received)
+{
+    return is_thrown ? smtpd_content_deadline(s, since, received)
+                     : smtpd_content_deadline(s, s->tx->content_since, s->tx->content_size);
+}
+
 /* Reads the chunk; passes it on unless `is_thrown`. False: the client is gone. */
 static co_fn bool receive(struct smtpd_session *s, const struct chunk *chunk, bool is_thrown)
 {
@@ -64,7 +73,7 @@ static co_fn bool receive(struct smtpd_session *s, const struct chunk *chunk, bo
         struct bytes seen = io_buffered(s->stream);
 
         if (seen.n == 0) {
-            enum io_end end = io_fill(s->stream, smtpd_content_deadline(s, since, chunk->size - left));
+            enum io_end end = io_fill(s->stream, chunk_deadline(s, is_thrown, since, chunk->size - left));
 
             if (end != IO_OK) {
                 s->where_bytes = chunk->size - left;

@@ -1,19 +1,17 @@
 /* DATA, RFC 5321 4.1.1.4: content up to CR LF . CR LF, then its verdict. */
 #include "smtpd_session.h"
 
-#include "clock.h"
-
 /* Reads and passes on until the end of data. False: the client is gone, or must go. */
 static co_fn bool receive(struct smtpd_session *s)
 {
     struct smtpd_tx *tx = s->tx;
-    uint64_t since = clock_ms();
 
     while (!tx->decoder.is_end) {
         struct bytes seen = io_buffered(s->stream);
 
         if (seen.n == 0) {
-            enum io_end end = io_fill(s->stream, smtpd_content_deadline(s, since, tx->content_size));
+            enum io_end end =
+                io_fill(s->stream, smtpd_content_deadline(s, tx->content_since, tx->content_size));
 
             if (end != IO_OK) {
                 s->where_bytes = tx->content_size;

@@ -36,45 +36,28 @@ co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s)
         return r;
     mail_reply_deinit(&r);
     tx->is_content_begun = true;
+    tx->content_since = clock_ms();
+    tx->top = s->profile->adds_received ? SMTPD_TOP_BEGINS : SMTPD_TOP_PAST;
     add_trace(s);
     return mail_reply_fixed(354, "", "End data with <CR><LF>.<CR><LF>");
-}
-
-/*
- * RFC 5321's first line of a message is a header. "From " lines that mailbox converters leave there would end
- * the header, and in a mailbox begin another message; a first line that begins with a blank would continue
- * ours.
- */
-static co_fn void guard_first_line(struct smtpd_session *s)
-{
-    struct mail_sink *sink = s->tx->sink;
-    struct bytes line = buf_bytes(&s->content);
-    struct bytes after = line;
-
-    while (after.n > 0 && after.p[0] == '>')
-        after = bytes_skip(after, 1);
-    if (bytes_has_prefix(after, BYTES("From ")))
-        sink->ops->content(sink, BYTES("X-Mailbox-Line: "));
-    else if (line.n > 0 && ascii_is_blank(line.p[0]))
-        sink->ops->content(sink, BYTES("\r\n"));
 }
 
 co_fn void smtpd_content_pass(struct smtpd_session *s)
 {
     struct smtpd_tx *tx = s->tx;
+    size_t waiting = smtpd_content_guard_top(s);
+    struct bytes text = bytes(s->content.p, s->content.n - waiting);
 
-    if (s->content.n == 0)
+    if (text.n == 0)
         return;
-    if (tx->content_size == 0 && s->profile->adds_received)
-        guard_first_line(s);
-    tx->content_size += s->content.n;
+    tx->content_size += text.n;
     if (tx->content_size > smtpd_content_limit(s) && !tx->is_too_big) {
         tx->is_too_big = true;
         log_warn("%s: queue file size limit exceeded", tx->envelope.id);
     }
     if (!tx->is_too_big)
-        tx->sink->ops->content(tx->sink, buf_bytes(&s->content));
-    buf_cut(&s->content, 0);
+        tx->sink->ops->content(tx->sink, text);
+    buf_drop(&s->content, text.n);
 }
 
 uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, uint64_t received)
@@ -136,7 +119,7 @@ co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s)
             r = mail_reply_trouble();
         }
         if (mail_reply_is_ok(&r))
-            s->errors = 0;
+            s->errors = s->junk = 0;
     }
     smtpd_tx_end(s);
     co_shield(false);

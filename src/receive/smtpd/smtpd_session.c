@@ -34,6 +34,8 @@ static const struct command {
 } commands[SMTPD_VERBS] = {
     [SMTPD_EHLO] = {"EHLO", "ehlo", smtpd_cmd_ehlo, LAST | JUNK},
     [SMTPD_HELO] = {"HELO", "helo", smtpd_cmd_helo, LAST | JUNK},
+    [SMTPD_STARTTLS] = {"STARTTLS", "starttls", NULL, 0},
+    [SMTPD_AUTH] = {"AUTH", "auth", smtpd_cmd_auth, 0},
     [SMTPD_XFORWARD] = {"XFORWARD", "xforward", smtpd_cmd_xforward, 0},
     [SMTPD_MAIL] = {"MAIL", "mail", smtpd_cmd_mail, 0},
     [SMTPD_RCPT] = {"RCPT", "rcpt", smtpd_cmd_rcpt, 0},
@@ -200,8 +202,6 @@ static co_fn bool is_forbidden(struct smtpd_session *s, const struct smtp_line *
 
 static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const struct smtp_line *line)
 {
-    if (table_list_has(s->conf->noop_commands, line->verb) == TABLE_FOUND)
-        return mail_reply_fixed(250, "2.0.0", "Ok");
     if (!is_forbidden(s, line))
         return mail_reply_fixed(500, "5.5.2", "Error: command not recognized");
     log_warn("non-SMTP command from %s[%s]: %.*s", s->client->name, s->client->addr,
@@ -211,55 +211,79 @@ static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const st
 }
 
 /*
- * RFC 2920: a client that sends on without waiting where it must wait speaks as if nobody listened. Enforced
- * for all: a filter or a smuggler behind an honest client is the case this is for.
+ * RFC 2920: a client that sends on without waiting where it must wait, for the greeting first of all, speaks
+ * as if nobody listened. Enforced for all: a filter or a smuggler behind an honest client is the case this is
+ * for.
  */
 static bool breaks_pipelining(struct smtpd_session *s, int flags)
 {
-    bool is_esmtp = strcmp(s->client->proto, "ESMTP") == 0 && (s->features & SMTP_PIPELINING);
     struct bytes early;
 
-    if (is_esmtp && !(flags & LAST))
+    if (strcmp(s->client->proto, "ESMTP") == 0 && !(flags & LAST))
         return false;
     if (!io_has_input(s->stream))
         return false;
     early = io_buffered(s->stream);
-    log_info("%s: improper command pipelining after %s from %s[%s]: %.*s", smtpd_log_id(s), s->where,
-             s->client->name, s->client->addr, (int)(early.n < 100 ? early.n : 100), early.p);
+    if (!s->has_told_early)
+        log_info("%s: improper command pipelining after %s from %s[%s]: %.*s", smtpd_log_id(s), s->where,
+                 s->client->name, s->client->addr, (int)(early.n < 100 ? early.n : 100), early.p);
+    s->has_told_early = true;
     return s->conf->forbids_pipelining;
 }
 
-static bool is_over_junk_limit(struct smtpd_session *s, int flags)
+static struct mail_reply out_of_step(struct smtpd_session *s)
 {
-    return (flags & JUNK) && s->junk++ > s->conf->junk_command_limit;
+    s->leave = SMTPD_DISMISSED;
+    return mail_reply_fixed(554, "5.5.0", "Error: SMTP protocol synchronization");
+}
+
+static void count_junk(struct smtpd_session *s, int flags)
+{
+    if ((flags & JUNK) && s->junk++ > s->conf->junk_command_limit)
+        s->errors++;
+}
+
+/* A NUL ends a string for others, a CR a line. */
+static bool has_control(const struct smtp_line *line)
+{
+    return bytes_chr(line->whole, '\0') != SIZE_MAX || bytes_chr(line->whole, '\r') != SIZE_MAX;
 }
 
 static co_fn struct mail_reply run_command(struct smtpd_session *s, const struct smtp_line *line)
 {
     const struct command *c = &commands[s->verb];
 
-    if (line->verb.n == 0 || bytes_chr(line->whole, '\0') != SIZE_MAX)
+    if (line->verb.n == 0 || has_control(line))
         return mail_reply_fixed(500, "5.5.2", "Error: bad syntax");
     if ((s->conf->features & SMTP_SMTPUTF8) && !bytes_is_utf8(line->whole))
         return mail_reply_fixed(500, "5.5.2", "Error: bad UTF-8 syntax");
+    if (table_list_has(s->conf->noop_commands, line->verb) == TABLE_FOUND) {
+        count_junk(s, JUNK);
+        return mail_reply_fixed(250, "2.0.0", "Ok");
+    }
     if (s->verb == SMTPD_UNKNOWN)
         return unknown_command(s, line);
-    if (breaks_pipelining(s, c->flags)) {
-        s->leave = SMTPD_DISMISSED;
-        return mail_reply_fixed(554, "5.5.0", "Error: SMTP protocol synchronization");
-    }
+    if (breaks_pipelining(s, c->flags))
+        return out_of_step(s);
     if (s->denied.code != 0 && !(c->flags & FREE))
         return mail_reply(503, "5.7.0", "Error: access denied for %s[%s]", s->client->name, s->client->addr);
-    if (is_over_junk_limit(s, c->flags))
-        s->errors++;
+    count_junk(s, c->flags);
     if (c->run == NULL)
         return mail_reply_fixed(502, "5.5.1", "Error: command not implemented");
     return c->run(s, line);
 }
 
+/* Postfix takes away all CRs before the LF, too. */
+static struct bytes without_end(struct bytes text)
+{
+    while (text.n > 0 && text.p[text.n - 1] == '\r')
+        text.n--;
+    return text;
+}
+
 static co_fn void one_command(struct smtpd_session *s, struct bytes text)
 {
-    struct smtp_line line = smtp_line_parse(text);
+    struct smtp_line line = smtp_line_parse(without_end(text));
     struct mail_reply r;
     bool is_good;
 
@@ -282,20 +306,41 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
 
 /* A client that lets us wait will go on doing so: what its session does not need meanwhile goes back to the
  * system. */
+static co_fn enum io_end await_command(struct smtpd_session *s, uint64_t deadline)
+{
+    enum io_end end = smtp_await_line(s->stream, s->conf->line_length_limit, deadline);
+
+    if (end != IO_TIMEOUT)
+        return end;
+    buf_deinit(&s->wire);
+    if (s->content.n == 0)
+        buf_deinit(&s->content);
+    co_trim_stack();
+    return IO_OK;
+}
+
+/* Between two chunks the clock of the content goes on. */
+static uint64_t command_deadline(const struct smtpd_session *s, uint64_t now)
+{
+    uint64_t own = now + s->conf->timeout_ms, content;
+
+    if (s->tx == NULL || !s->tx->is_content_begun)
+        return own;
+    content = smtpd_content_deadline(s, s->tx->content_since, s->tx->content_size);
+    return content < own ? content : own;
+}
+
 static co_fn enum io_end read_command(struct smtpd_session *s, struct bytes *line_r, bool *bare_lf_r)
 {
-    uint64_t now = clock_ms(), deadline = now + s->conf->timeout_ms;
-    uint64_t idle = s->conf->timeout_ms < IDLE_MS ? deadline : now + IDLE_MS;
-    enum io_end end;
+    uint64_t now = clock_ms(), deadline = command_deadline(s, now);
+    enum io_end end = IO_OK;
 
     if (bytes_chr(io_buffered(s->stream), '\n') == SIZE_MAX && !smtpd_flush(s))
         return IO_RESET;
-    end = smtp_read_line(s->stream, s->conf->line_length_limit, idle, line_r, bare_lf_r);
-    if (end != IO_TIMEOUT || idle == deadline)
+    if (deadline > now + IDLE_MS)
+        end = await_command(s, now + IDLE_MS);
+    if (end != IO_OK && end != IO_FULL)
         return end;
-    buf_deinit(&s->wire);
-    buf_deinit(&s->content);
-    co_trim_stack();
     return smtp_read_line(s->stream, s->conf->line_length_limit, deadline, line_r, bare_lf_r);
 }
 
@@ -346,7 +391,9 @@ static co_fn void greet(struct smtpd_session *s)
 {
     struct mail_reply r, why = {0};
 
-    if (smtpd_gate_connect(s, &why)) {
+    if (breaks_pipelining(s, LAST)) {
+        r = out_of_step(s);
+    } else if (smtpd_gate_connect(s, &why)) {
         r = mail_reply_fixed(220, "", s->conf->banner);
     } else if (why.code == 0) {
         s->leave = SMTPD_HUNG_UP;

@@ -12,7 +12,7 @@
 struct smtpd_conf {
     char *myhostname, *mail_name, *banner;
     uint64_t timeout_ms;         /* smtpd_timeout: a command, or the next piece of content */
-    uint64_t min_data_rate;      /* bytes a second that content must come with on the whole */
+    uint64_t min_data_rate;      /* bytes a second that content must come with on the whole, in chunks too */
     uint64_t message_size_limit; /* bytes; 0: none */
     size_t line_length_limit;
     long recipient_limit, recipient_overshoot_limit;
@@ -30,6 +30,13 @@ struct smtpd_conf {
     unsigned discarded;
 };
 
+/* Where the first lines of a content, which are guarded, have come to. */
+enum smtpd_top {
+    SMTPD_TOP_BEGINS, /* a line */
+    SMTPD_TOP_INSIDE, /* a "From " line */
+    SMTPD_TOP_PAST,
+};
+
 /* A transaction: from MAIL until its end-of-data reply, RSET, or the session's end. One talloc context. */
 struct smtpd_tx {
     struct mail_envelope envelope;
@@ -38,8 +45,10 @@ struct smtpd_tx {
     struct mail_sink *sink; /* NULL: not begun */
     bool sink_is_done;      /* committed or aborted: it may not be called any more */
     bool is_content_begun;
+    uint64_t content_since;          /* clock_ms() at that time */
     struct mail_reply begin_failure; /* code 0: none; else every later recipient gets it */
     struct smtp_data_decoder decoder;
+    enum smtpd_top top;
     uint64_t content_size;
     bool is_too_big;
     bool is_bdat;
@@ -50,6 +59,8 @@ struct smtpd_tx {
 enum smtpd_verb {
     SMTPD_EHLO,
     SMTPD_HELO,
+    SMTPD_STARTTLS,
+    SMTPD_AUTH,
     SMTPD_XFORWARD,
     SMTPD_MAIL,
     SMTPD_RCPT,
@@ -93,6 +104,7 @@ struct smtpd_session {
     unsigned features;            /* announced to this client */
     unsigned short ok[SMTPD_VERBS], total[SMTPD_VERBS];
     long errors, junk;
+    bool has_told_early;  /* the log: of a client that does not wait for replies */
     enum smtpd_verb verb; /* of the present or last command */
     struct mail_presence presence;
     struct mail_receipt *receipt; /* of the last message, until it is known whether its reply was heard */
@@ -105,6 +117,7 @@ struct smtpd_session {
 
 struct mail_reply smtpd_cmd_ehlo(struct smtpd_session *s, const struct smtp_line *line);
 struct mail_reply smtpd_cmd_helo(struct smtpd_session *s, const struct smtp_line *line);
+struct mail_reply smtpd_cmd_auth(struct smtpd_session *s, const struct smtp_line *line);
 struct mail_reply smtpd_cmd_xforward(struct smtpd_session *s, const struct smtp_line *line);
 struct mail_reply smtpd_cmd_mail(struct smtpd_session *s, const struct smtp_line *line);
 struct mail_reply smtpd_cmd_rcpt(struct smtpd_session *s, const struct smtp_line *line);
@@ -164,7 +177,7 @@ co_fn void smtpd_tx_end(struct smtpd_session *s);
 
 /* Hooks at DATA, the sink's content_begin, the headers we add. 354, or why not. */
 co_fn struct mail_reply smtpd_content_begin(struct smtpd_session *s);
-/* What s->content holds goes to the sink, counted. */
+/* What s->content holds goes to the sink, counted; what smtpd_content_guard_top makes wait stays. */
 co_fn void smtpd_content_pass(struct smtpd_session *s);
 /* End of data: hooks, then commit. The transaction is over when it returns. */
 co_fn struct mail_reply smtpd_content_commit(struct smtpd_session *s);
@@ -175,5 +188,10 @@ uint64_t smtpd_content_deadline(const struct smtpd_session *s, uint64_t since, u
 uint64_t smtpd_content_limit(const struct smtpd_session *s);
 /* True when more was sent after the limit than anybody will read: the session must end. */
 bool smtpd_content_is_endless(const struct smtpd_session *s);
+
+/* ---- smtpd_content_top.c: the first lines of a content ---- */
+
+/* Guards them in s->content. How many bytes at its end must wait for what follows. */
+size_t smtpd_content_guard_top(struct smtpd_session *s);
 
 #endif

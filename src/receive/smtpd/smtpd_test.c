@@ -77,9 +77,11 @@ static const struct {
     {"bad bdat", "BDAT x\r\nQUIT\r\n", GREET "521 5.5.4 Syntax: BDAT count [LAST]\r\n", "", NULL},
     {"xforward is refused", "XFORWARD NAME=x\r\nQUIT\r\n",
      GREET "550 5.7.0 Error: insufficient authorization\r\n" BYE, "", NULL},
-    {"mailbox line and leading blank", ENVELOPE "DATA\r\n>From me\r\n.\r\n",
+    {"mailbox line behind a filter", ENVELOPE "DATA\r\n>From me\r\n.\r\n",
      GREET ENVELOPE_OK "354 End data with <CR><LF>.<CR><LF>\r\n250 2.0.0 Ok\r\n",
      "begin<a@b> rcpt<c@d> data commit ", ">From me\r\n"},
+    {"cr inside a command", "EHLO x\ry\r\nNOOP\r\r\nQUIT\r\n",
+     GREET "500 5.5.2 Error: bad syntax\r\n250 2.0.0 Ok\r\n" BYE, "", NULL},
 };
 
 /* Commands that must wait for replies (DATA...) do not, when the whole dialogue is in the buffer. */
@@ -101,6 +103,45 @@ static void test_dialogues_cut_at_every_byte(void **state)
             assert_int_equal(p.hooks_open, 0);
             peer_deinit(&p);
         }
+}
+
+/* Below our Received, whatever the pieces are in which it comes. */
+static void test_top_of_content_cut_at_every_byte(void **state)
+{
+#define QUOTES ">>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>>"
+    static const struct {
+        const char *input, *content;
+    } tops[] = {
+        {"Subject: x\r\n", "Subject: x\r\n"},
+        {"From me\r\n", "X-Mailbox-Line: From me\r\n"},
+        {">From me\r\n>>From you\r\nA: b\r\nFrom x\r\n",
+         "X-Mailbox-Line: >From me\r\nX-Mailbox-Line: >>From you\r\nA: b\r\nFrom x\r\n"},
+        {"Fro", "Fro\r\n"},
+        {"From: x\r\n", "From: x\r\n"},
+        {">", ">\r\n"},
+        {" x\r\n", "\r\n x\r\n"},
+        {"From me\r\n\tx\r\n", "X-Mailbox-Line: From me\r\n\r\n\tx\r\n"},
+        {"\r\nFrom x\r\n", "\r\nFrom x\r\n"},
+        {QUOTES "From x\r\n", "X-Mailbox-Line: " QUOTES "From x\r\n"},
+        {"", ""},
+    };
+
+    for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++) {
+        char *input = mem_printf(NULL, ENVELOPE "BDAT %zu LAST\r\n%s", strlen(tops[i].input), tops[i].input);
+
+        for (size_t step = 1; step < strlen(input); step++) {
+            struct peer p = {
+                .settings = settings, .adds_received = true, .input = bytes_of(input), .step = step};
+            const char *content;
+
+            peer_run(&p);
+            content = strchr(buf_text(&p.content), ';'); /* of Received, before its date */
+            assert_non_null(content);
+            assert_string_equal(strstr(content, "\r\n") + 2, tops[i].content);
+            peer_deinit(&p);
+        }
+        talloc_free(input);
+    }
 }
 
 static void expect(struct peer *p, const char *input, const char *wire)
@@ -245,9 +286,9 @@ static void test_nul_and_bad_utf8(void **state)
 static void test_pipelining_is_enforced(void **state)
 {
     static const char *const strict[] = {"smtpd_forbid_unauth_pipelining", "yes", NULL};
-    struct peer p = {.settings = strict};
+    struct peer p = {.settings = strict}; /* who does not even wait for the greeting */
 
-    expect(&p, "EHLO me\r\nMAIL FROM:<a@b>\r\n", GREET "554 5.5.0 Error: SMTP protocol synchronization\r\n");
+    expect(&p, "EHLO me\r\nMAIL FROM:<a@b>\r\n", "554 5.5.0 Error: SMTP protocol synchronization\r\n");
 }
 
 static void test_xforward_names_the_original_client(void **state)
@@ -290,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dialogues_cut_at_every_byte, start, end),
+        cmocka_unit_test_setup_teardown(test_top_of_content_cut_at_every_byte, start, end),
         cmocka_unit_test_setup_teardown(test_hook_rejects_at_each_stage, start, end),
         cmocka_unit_test_setup_teardown(test_sink_failures, start, end),
         cmocka_unit_test_setup_teardown(test_limits, start, end),
