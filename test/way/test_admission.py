@@ -592,6 +592,32 @@ def test_hold_filters_from_the_queue():
     later.stop()
 
 
+def banner(front):
+    with Client(front.port, source=OWN) as client:
+        return client.reply().text
+
+
+def test_session_from_before_a_reload_goes_no_way_that_its_worker_does_not_have():
+    """The ladder is that of the new configuration, with a hold filter that the old worker knows nothing of."""
+    later = SlowFilter().start()
+    with Front("smtpd_proxy_stranger_patience=3s", services=SCAN) as front, \
+            Client(front.port, source=stranger()) as old:
+        old.hello()
+        with open(os.path.join(front.server.config, "main.cf"), encoding="ascii") as f:
+            main = f.read()
+        front.server.write("main.cf", main + "smtpd_banner = new\nsmtpd_proxy_stranger_steps = full, hold 50\n"
+                           f"smtpd_proxy_hold_filter = scan:[127.0.0.1]:{later.port}\n")
+        front.server.run("reload")
+        wait_until(lambda: banner(front) == "new", 10, "the new worker")
+        all = climb(front, "hold")
+        all[-1].wait(250)
+        assert str(old.command("MAIL FROM:<sender@example.org>")) == f"451 {BUSY}"
+        front.filter.release()
+        for one in all:
+            one.wait(250)
+    later.stop()
+
+
 def test_what_the_filter_behind_the_queue_refuses_is_on_hold():
     later = SlowFilter(dot="550 5.7.1 a bad one").start()
     with hold_front(later.port) as front:

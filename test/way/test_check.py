@@ -18,6 +18,7 @@ def needs_a_build():
 
 @pytest.mark.parametrize("line, said", [
     ("smtpd_proxy_stranger_steps = full, reject 80", 'smtpd_proxy_stranger_steps: unknown step "reject"'),
+    ("smtpd_proxy_stranger_steps = full, HOLD 80", 'smtpd_proxy_stranger_steps: "hold" needs smtpd_proxy_hold_filter'),
     ("smtpd_proxy_concurrency_mode = adaptve", 'unknown smtpd_proxy_concurrency_mode value "adaptve"'),
     ("smtpd_recipient_restrictions = permit_mynetwork", "smtpd_recipient_restrictions: "),
     ("smtpd_sender_restrictions = check_sender_access hash:/no/such", "smtpd_sender_restrictions: "),

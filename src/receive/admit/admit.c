@@ -21,6 +21,11 @@ void admit_set_cheap(struct admit *a, struct admit *cheap)
     a->cheap = cheap;
 }
 
+void admit_set_hold(struct admit *a)
+{
+    a->has_hold = true;
+}
+
 struct mail_hook *admit_hook(struct admit *a)
 {
     return a->admission ? &a->hook : NULL;

@@ -22,8 +22,11 @@ struct verdict;
 struct error *admit_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker,
                          struct verdict *verdict, struct admit **admit_r);
 /* Where a message goes whose class stands on the step "cheap": another filter, with slots of its own, and a
- * ladder without that step for what it has no room for. Without one the step refuses. */
+ * ladder without that step for what it has no room for. Without one the step refuses, also where the ladder
+ * is another service's or of a newer configuration. */
 void admit_set_cheap(struct admit *a, struct admit *cheap);
+/* The caller takes messages by MAIL_BY_QUEUE. Without it the step "hold" refuses in the same way. */
+void admit_set_hold(struct admit *a);
 /* NULL: nothing is judged (smtpd_proxy_concurrency_limit = 0). */
 struct mail_hook *admit_hook(struct admit *a);
 struct proxy_gate *admit_gate(struct admit *a);

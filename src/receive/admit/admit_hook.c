@@ -72,13 +72,14 @@ static struct mail_verdict refuse(enum admission_step step)
     };
 }
 
-/* Where a message goes that was judged: by `way`, when it is let in; else where its step says. */
-static struct mail_verdict follow(struct held *held, const struct admission_answer *answer,
-                                  enum mail_route way)
+/* Where a message goes that was judged: by `way`, when it is let in; else where its step says, if that is
+ * open here: the ladder is the pool's, and who opened that last had his own. */
+static struct mail_verdict follow(const struct admit *a, struct held *held,
+                                  const struct admission_answer *answer, enum mail_route way)
 {
     if (answer->is_admitted)
         return go(held, way);
-    return answer->step == ADMISSION_HOLD ? go(held, MAIL_BY_QUEUE) : refuse(answer->step);
+    return answer->step == ADMISSION_HOLD && a->has_hold ? go(held, MAIL_BY_QUEUE) : refuse(answer->step);
 }
 
 static co_fn struct mail_verdict judge_message(struct admit *a, struct session *s,
@@ -88,11 +89,11 @@ static co_fn struct mail_verdict judge_message(struct admit *a, struct session *
     struct held *held = judge(a, &s->full, view, &answer);
 
     if (answer.is_admitted || answer.step != ADMISSION_CHEAP || a->cheap == NULL)
-        return follow(held, &answer, MAIL_BY_FILTER);
+        return follow(a, held, &answer, MAIL_BY_FILTER);
     if (a->cheap->admission == NULL)
         return go(held, MAIL_BY_CHEAP_FILTER);
     held = judge(a->cheap, &s->cheap, view, &answer);
-    return follow(held, &answer, MAIL_BY_CHEAP_FILTER);
+    return follow(a->cheap, held, &answer, MAIL_BY_CHEAP_FILTER);
 }
 
 static co_fn struct mail_verdict ask(struct mail_hook *h, void *state, enum mail_stage stage,

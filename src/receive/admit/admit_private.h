@@ -11,6 +11,7 @@ struct admit {
     struct proxy_gate gate;
     struct admission *admission; /* NULL: no slots to give */
     struct admit *cheap;         /* or NULL */
+    bool has_hold;               /* MAIL_BY_QUEUE is open */
     struct verdict *verdict;     /* or NULL */
     uint64_t timeout_ms;
 };

@@ -1,6 +1,7 @@
 /* What a before-filter server has for whole messages. See daemon_front.h. */
 #include "daemon_front.h"
 
+#include "admission_ladder.h"
 #include "admit.h"
 #include "cleanup.h"
 #include "clock.h"
@@ -9,8 +10,6 @@
 #include "master.h"
 #include "mem.h"
 #include "verdict.h"
-
-#include <string.h>
 
 enum { FLUSH_MS = 2000 };
 
@@ -24,7 +23,7 @@ struct daemon_front {
 
 /* ---- the ways ---- */
 
-/* Admission names no way that is not open: daemon_front_open() saw to it. */
+/* Admission takes no way that it was not told of: daemon_front_open() saw to it. */
 static struct mail_sink *sink_of(struct daemon_front *f, void *ctx, enum mail_route route)
 {
     switch (route) {
@@ -125,6 +124,16 @@ static const char *const ladders[] = {"smtpd_proxy_own_steps", "smtpd_proxy_auth
                                       "smtpd_proxy_good_steps", "smtpd_proxy_stranger_steps"};
 enum { LADDERS = sizeof(ladders) / sizeof(ladders[0]) };
 
+static bool has_step(const struct conf *conf, const char *ladder, enum admission_step step)
+{
+    struct admission_ladder l;
+    struct error *e = admission_ladder_parse(conf_text(conf, ladder), &l);
+    bool has = e == NULL && l.mark[step] > 0;
+
+    error_free(&e);
+    return has;
+}
+
 /* What it has no room for goes by hold, where that is a step, else it is refused: the pressure on the full
  * filter, of which that is a part, moves the class. */
 static struct error *open_cheap(struct daemon_front *f, const struct conf *conf, unsigned worker,
@@ -137,11 +146,9 @@ static struct error *open_cheap(struct daemon_front *f, const struct conf *conf,
     if (filter[0] == '\0')
         return NULL;
     own = conf_derive(f, conf);
-    for (size_t i = 0; i < LADDERS; i++) {
-        bool has_hold = strstr(conf_text(conf, ladders[i]), "hold") != NULL;
-
-        conf_set(own, ladders[i], has_hold ? "full, hold 100000" : "full", "smtpd_proxy_cheap_filter", 0);
-    }
+    for (size_t i = 0; i < LADDERS; i++)
+        conf_set(own, ladders[i], has_step(conf, ladders[i], ADMISSION_HOLD) ? "full, hold 100000" : "full",
+                 "smtpd_proxy_cheap_filter", 0);
     e = error_prepend(proxy_open(f, conf, filter, true, &f->cheap), "smtpd_proxy_cheap_filter");
     if (e == NULL)
         e = admit_open(f, own, filter, worker, verdict, &f->cheap_admit);
@@ -162,6 +169,9 @@ static struct error *open_hold(struct daemon_front *f, const struct conf *conf, 
         return NULL;
     own = conf_derive(f, conf);
     conf_set(own, "content_filter", filter, "smtpd_proxy_hold_filter", 0);
+    admit_set_hold(f->admit);
+    if (f->cheap_admit != NULL)
+        admit_set_hold(f->cheap_admit);
     return cleanup_open(f, own, queue, &f->cleanup);
 }
 
@@ -169,11 +179,9 @@ static struct error *open_hold(struct daemon_front *f, const struct conf *conf, 
 static struct error *check_steps(const struct daemon_front *f, const struct conf *conf)
 {
     for (size_t i = 0; i < LADDERS; i++) {
-        const char *steps = conf_text(conf, ladders[i]);
-
-        if (f->cheap == NULL && strstr(steps, "cheap") != NULL)
+        if (f->cheap == NULL && has_step(conf, ladders[i], ADMISSION_CHEAP))
             return error_new(ERROR_CONF, "%s: \"cheap\" needs smtpd_proxy_cheap_filter", ladders[i]);
-        if (f->cleanup == NULL && strstr(steps, "hold") != NULL)
+        if (f->cleanup == NULL && has_step(conf, ladders[i], ADMISSION_HOLD))
             return error_new(ERROR_CONF, "%s: \"hold\" needs smtpd_proxy_hold_filter", ladders[i]);
     }
     return NULL;
