@@ -352,6 +352,22 @@ def test_complete_message_without_a_slot_in_time_is_answered():
         assert front.filter.order() == ["in-filter"]
 
 
+def test_filter_that_hangs_is_tried_by_who_finds_a_slot():
+    """Nobody else sends a body that will not be answered."""
+    with Front("smtpd_proxy_own_patience=3s", "smtpd_proxy_stranger_patience=3s") as front:
+        lost, = front.fill(0, OWN)
+        lost.wait(451)
+        front.wait_number(1, "filter_messages_total", outcome="lost")
+        probe = front.begin("probe")
+        wait_until(lambda: "probe" in front.filter.order(), 10, "the next message in the filter")
+        with Client(front.port, source=stranger()) as client:
+            client.hello()
+            assert str(client.command("MAIL FROM:<sender@example.org>")) == f"451 {BUSY}"
+        front.filter.release()
+        probe.wait(250)
+        front.send("after")
+
+
 # ---- clients that leave ----
 
 def test_client_that_leaves_while_it_waits_is_not_scanned():

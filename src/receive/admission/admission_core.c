@@ -227,10 +227,10 @@ void admission_core_give(struct admission_shared *s, struct admission_ticket *t,
     m = &s->messages[at];
     p = admission_state_pool(s, m);
     p->n.outcomes[outcome]++;
+    admission_state_learn(s, m, outcome, service_ms, bytes, now.ms);
     if (has_verdict) {
         admission_state_count(p->n.service, service_ms);
         p->n.service_sum_ms += service_ms;
-        admission_predict_add(&p->predict, bytes, service_ms);
         admission_limit_done(&p->limit, p->n.used >= p->limit.now && admission_order_waiting(p) > 0, now.ms);
     }
     if (has_verdict && m->client != ADMISSION_NOBODY)

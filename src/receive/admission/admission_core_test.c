@@ -13,24 +13,55 @@
 
 #include <cmocka.h>
 
+enum { USUAL = 4096, LARGE = 10240000 };
+
 /* ---- places ---- */
 
-static struct admission_answer try(struct admission_shared *s, uint32_t who, bool is_own, uint64_t ms,
-                                   struct admission_ticket *t)
+static struct admission_answer try_size(struct admission_shared *s, uint32_t who, bool is_own, uint64_t bytes,
+                                        uint64_t ms, struct admission_ticket *t)
 {
     struct admission_client c = {.key = admission_test_key(who), .is_own = is_own};
     struct admission_news news = {0};
 
-    return admission_core_judge(s, 0, 0, &c, 4096, (struct admission_time){ms, TODAY}, t, &news);
+    return admission_core_judge(s, 0, 0, &c, bytes, (struct admission_time){ms, TODAY}, t, &news);
 }
 
-static enum admission_end take(struct admission_shared *s, uint64_t ms, struct admission_ticket *t)
+static struct admission_answer try(struct admission_shared *s, uint32_t who, bool is_own, uint64_t ms,
+                                   struct admission_ticket *t)
+{
+    return try_size(s, who, is_own, USUAL, ms, t);
+}
+
+static enum admission_end take_size(struct admission_shared *s, uint64_t bytes, uint64_t ms,
+                                    struct admission_ticket *t)
 {
     struct admission_news news = {0};
     uint64_t until;
 
-    return admission_core_take(s, 0, 0, 4096, UINT64_MAX, (struct admission_time){ms, TODAY}, t, &until,
+    return admission_core_take(s, 0, 0, bytes, UINT64_MAX, (struct admission_time){ms, TODAY}, t, &until,
                                &news);
+}
+
+static enum admission_end take(struct admission_shared *s, uint64_t ms, struct admission_ticket *t)
+{
+    return take_size(s, USUAL, ms, t);
+}
+
+static void give(struct admission_shared *s, enum admission_outcome outcome, uint32_t service_ms, uint64_t ms,
+                 struct admission_ticket *t)
+{
+    struct admission_news news = {0};
+
+    admission_core_give(s, t, outcome, service_ms, USUAL, (struct admission_time){ms, TODAY}, &news);
+}
+
+/* A message of an own client for each slot. */
+static void take_all_slots(struct admission_shared *s, uint64_t ms, struct admission_ticket *t)
+{
+    for (uint32_t i = 0; i < admission_test_settings.most; i++) {
+        assert_true(try(s, i, true, ms, &t[i]).is_admitted);
+        assert_int_equal(take(s, ms, &t[i]), ADMISSION_GRANTED);
+    }
 }
 
 /* Bodies that never end keep nobody out for longer than the reserve time, and cost no more than a place that
@@ -191,6 +222,77 @@ static void test_free_slot_is_not_refused(void **state)
     talloc_free(s);
 }
 
+/* ---- a filter that does not answer ---- */
+
+static struct admission_shared *begin_with_half_seconds(void)
+{
+    struct admission_shared *s = admission_test_begin();
+
+    for (int i = 0; i < 100; i++)
+        admission_predict_add(&s->pools[0].predict, USUAL, 500);
+    return s;
+}
+
+/* As many as there are slots find out whether it is back; the others are told at MAIL that it is not. */
+static void test_filter_that_is_down(void **state)
+{
+    struct admission_shared *s = begin_with_half_seconds();
+    struct admission_ticket t[10], more;
+
+    take_all_slots(s, 1000, t);
+    for (uint32_t round = 1; round <= 6; round++) {
+        uint64_t now = 1000 + round * 100500;
+
+        for (uint32_t i = 0; i < 10; i++)
+            give(s, ADMISSION_LOST, 100000, now - 500, &t[i]);
+        take_all_slots(s, now, t);
+        assert_false(try(s, 100 + round, false, now + 1, &more).is_admitted);
+        assert_false(try(s, 200 + round, true, now + 50000, &more).is_admitted);
+    }
+    assert_int_equal(admission_predict_ms(&s->pools[0].predict, USUAL), 500);
+    give(s, ADMISSION_OK, 500, 700000, &t[0]);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_true(try(s, 300 + i, false, 700001, &more).is_admitted);
+    talloc_free(s);
+}
+
+/* One that is lost while others are answered says something about itself only: it has had a slot for so long.
+ */
+static void test_lost_among_answered(void **state)
+{
+    struct admission_shared *s = begin_with_half_seconds();
+    struct admission_ticket t[10], more;
+
+    take_all_slots(s, 1000, t);
+    for (uint32_t i = 1; i < 10; i++)
+        give(s, ADMISSION_OK, 500, 1500, &t[i]);
+    give(s, ADMISSION_LOST, 100000, 101000, &t[0]);
+    assert_in_range(admission_predict_ms(&s->pools[0].predict, USUAL), 1000, 3000);
+    take_all_slots(s, 200000, t);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_true(try(s, 100 + i, false, 200001, &more).is_admitted);
+    talloc_free(s);
+}
+
+/* What is no verdict teaches that the filter is slow, never that it is quick. */
+static void test_deferred_and_lost_teach(void **state)
+{
+    struct admission_shared *s = begin_with_half_seconds();
+    const struct admission_predict *p = &s->pools[0].predict;
+    struct admission_ticket t[10];
+
+    take_all_slots(s, 1000, t);
+    give(s, ADMISSION_TEMPFAIL, 1, 1001, &t[0]);
+    give(s, ADMISSION_LOST, 1, 1002, &t[1]);
+    assert_int_equal(admission_predict_ms(p, USUAL), 500);
+    give(s, ADMISSION_TEMPFAIL, 30000, 31000, &t[2]);
+    assert_in_range(admission_predict_ms(p, USUAL), 700, 1500);
+    assert_int_equal(s->pools[0].busy_since, 31000);
+    talloc_free(s);
+}
+
+/* ---- pools ---- */
+
 static void test_pools_are_reused(void **state)
 {
     struct admission_shared *s = admission_test_begin();
@@ -277,6 +379,9 @@ int main(void)
         cmocka_unit_test(test_what_goes_elsewhere_is_pressure),
         cmocka_unit_test(test_stalled_filter),
         cmocka_unit_test(test_free_slot_is_not_refused),
+        cmocka_unit_test(test_filter_that_is_down),
+        cmocka_unit_test(test_lost_among_answered),
+        cmocka_unit_test(test_deferred_and_lost_teach),
         cmocka_unit_test(test_pools_are_reused),
         cmocka_unit_test(test_repair_changes_nothing_that_is_right),
         cmocka_unit_test(test_repair_of_rubbish),

@@ -108,7 +108,8 @@ struct admission_pool {
     struct admission_limit limit;
     struct admission_predict predict;
     struct admission_list coming;
-    uint64_t busy_since; /* the last time that something ended, or began on an idle filter */
+    uint64_t busy_since; /* the last time that the filter answered, or something began on an idle one */
+    uint32_t is_silent;  /* it has not answered while the last that was lost waited for it, nor since */
     double turn;         /* virtual time of the last turn */
     double body_ms;      /* from MAIL to end of data, on average */
     struct admission_pool_numbers n;

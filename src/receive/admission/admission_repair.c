@@ -39,6 +39,7 @@ static void clear_pool(struct admission_pool *p)
         admission_limit_set(&p->limit, p->set.is_adaptive, p->set.least, p->set.most, 0);
     }
     p->n.used = 0;
+    p->is_silent = false;
     p->turn = 0;
     admission_list_init(&p->coming);
     for (unsigned i = 0; i < ADMISSION_CLASSES; i++)

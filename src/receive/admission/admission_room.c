@@ -15,12 +15,16 @@ static double smaller(double a, double b)
     return a < b ? a : b;
 }
 
-/* Every slot is taken and nothing has ended for longer than scans take. */
-static double stalled_ms(const struct admission_pool *p, double mean, uint64_t now)
+/* The filter has answered nothing for longer than scans take, though every slot is taken; or half of them,
+ * when what had one before got no answer either. Where a slot is free for the next message, that is the one
+ * to find out. */
+static double stalled_ms(const struct admission_pool *p, const struct admission_room *r, uint64_t now)
 {
-    if (p->n.used < p->limit.now || now <= p->busy_since)
+    bool is_asked = p->n.used >= p->limit.now || (p->is_silent && p->n.used * 2 >= p->limit.now);
+
+    if (r->is_idle || !is_asked || now <= p->busy_since)
         return 0;
-    return larger(0, (double)(now - p->busy_since) - STALL_SCANS * mean);
+    return larger(0, (double)(now - p->busy_since) - STALL_SCANS * r->mean);
 }
 
 static double margin_of(const struct admission_pool *p, double patience)
@@ -88,7 +92,7 @@ void admission_room_look(const struct admission_pool *p, unsigned class, uint32_
 
     *r = (struct admission_room){.work = work_ms, .mean = admission_predict_ms(&p->predict, 0)};
     sum_up(p, class, r);
-    stalled = stalled_ms(p, r->mean, now);
+    stalled = stalled_ms(p, r, now);
     time = larger(0, patience - r->work - margin_of(p, patience) - stalled);
     r->all = time * limit;
     r->room = larger(r->all * p->set.share[class] / all_shares(p), smaller(ROUNDS * limit * r->mean, r->all));

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 enum { SLOTS = 20, SCAN_MS = 500, CLIENT_WAIT_MS = 30000, PATIENCE_MS = 25000, START_MS = 1000 };
-enum what { TRY, DOT, END_OF_SCAN, TIME_OUT };
+enum what { TRY, DOT, END_OF_SCAN, TIME_OUT, LOSS };
 
 struct event {
     uint64_t at;
@@ -23,7 +23,7 @@ struct event {
 struct client {
     struct admission_client who;
     struct admission_ticket ticket;
-    uint64_t dot;
+    uint64_t dot, began;
     uint32_t round, tries, served, scan_ms;
     bool is_waiting, is_bot;
 };
@@ -98,6 +98,7 @@ static void begin_scan(struct sim *sim, uint32_t at)
     struct client *c = &sim->clients[at];
 
     c->is_waiting = false;
+    c->began = sim->now;
     c->scan_ms = sim->load->scans_differ ? about(sim, sim->scan_ms) : sim->scan_ms;
     later(sim, c->scan_ms, at, END_OF_SCAN);
 }
@@ -170,11 +171,32 @@ static void dot(struct sim *sim, uint32_t at)
     later(sim, until - sim->now, at, TIME_OUT);
 }
 
+static bool is_down(const struct sim *sim)
+{
+    return is_measured(sim) && sim->now - sim->measured_from < sim->load->down_ms;
+}
+
+/* The filter has said nothing until the client had to have its reply. */
+static void loss(struct sim *sim, uint32_t at)
+{
+    struct client *c = &sim->clients[at];
+    struct admission_news news = {0};
+
+    admission_core_give(sim->s, &c->ticket, ADMISSION_LOST, (uint32_t)(sim->now - c->began), 4096,
+                        time_of(sim), &news);
+    sim->lost++;
+    pause_and_retry(sim, at);
+}
+
 static void end_of_scan(struct sim *sim, uint32_t at)
 {
     struct client *c = &sim->clients[at];
     struct admission_news news = {0};
 
+    if (is_down(sim)) {
+        later(sim, c->ticket.deadline - sim->now, at, LOSS);
+        return;
+    }
     admission_core_give(sim->s, &c->ticket, ADMISSION_OK, c->scan_ms, 4096, time_of(sim), &news);
     c->round++;
     c->tries = 0;
@@ -205,7 +227,7 @@ static void time_out(struct sim *sim, uint32_t at)
 
 static void happen(struct sim *sim, const struct event *e)
 {
-    static void (*const doings[])(struct sim *, uint32_t) = {try, dot, end_of_scan, time_out};
+    static void (*const doings[])(struct sim *, uint32_t) = {try, dot, end_of_scan, time_out, loss};
     const struct admission_class_numbers *n = &sim->s->pools[0].n.classes[ADMISSION_STRANGER];
 
     if (e->round != sim->clients[e->client].round)
@@ -270,7 +292,7 @@ struct sim *sim_run(const struct load *load)
     uint64_t cycle = (uint64_t)sim->n * sim->scan_ms / sim->slots;
 
     sim->measured_from = START_MS + 60000 + cycle;
-    sim->until = sim->measured_from + 60000 + cycle * 8;
+    sim->until = sim->measured_from + load->down_ms + 60000 + cycle * 8;
     while (sim->events > 0 && sim->heap[0].at < sim->until) {
         struct event e = next_event(sim);
 
@@ -282,7 +304,7 @@ struct sim *sim_run(const struct load *load)
 
 double sim_useful(const struct sim *sim)
 {
-    return (double)sim->busy_ms / sim->slots / (double)(sim->until - sim->measured_from);
+    return (double)sim->busy_ms / sim->slots / (double)(sim->until - sim->measured_from - sim->load->down_ms);
 }
 
 double sim_fairness(const struct sim *sim)
@@ -304,9 +326,10 @@ void sim_report(const struct sim *sim)
 
     print_message(
         "%4.1fx %5u clients, pause %u-%u s%s%s: useful %.3f, least/mean %.2f, refused %llu, late %llu, "
-        "thrown %llu, waiting %.0f (most %llu)\n",
+        "thrown %llu, lost %llu, waiting %.0f (most %llu)\n",
         l->factor, sim->n, l->pause_ms / 1000, l->pause_most_ms / 1000,
         l->scans_differ ? ", unequal scans" : "", l->bots ? ", bots" : "", sim_useful(sim), sim_fairness(sim),
         (unsigned long long)sim->refused, (unsigned long long)sim->late, (unsigned long long)sim->thrown,
-        (double)sim->queue_sum / (double)sim->queue_samples, (unsigned long long)sim->queue_most);
+        (unsigned long long)sim->lost, (double)sim->queue_sum / (double)sim->queue_samples,
+        (unsigned long long)sim->queue_most);
 }

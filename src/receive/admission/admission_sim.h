@@ -16,6 +16,7 @@ struct load {
     uint32_t bots;           /* clients that never come back, for each that does */
     uint32_t own;            /* clients in $mynetworks */
     uint32_t scan_ms, slots; /* 0: as usual */
+    uint32_t down_ms;        /* in the measured time the filter answers nothing for so long */
 };
 struct sim {
     const struct load *load;
@@ -28,15 +29,15 @@ struct sim {
     uint64_t now, measured_from, until;
     uint64_t random;
     /* in the measured time: */
-    uint64_t busy_ms, done, refused, late, thrown;
+    uint64_t busy_ms, done, refused, late, thrown, lost;
     uint64_t own_done, own_refused, own_longest;
     uint64_t queue_sum, queue_samples, queue_most;
 };
 
 /* Long enough for each client to have its turn eight times. Freed with talloc_free. */
 struct sim *sim_run(const struct load *load);
-/* The part of the time that the filter's slots were used; how the least served client did against the
- * average. */
+/* The part of the time that the filter's slots were used, as long as it was up; how the least served client
+ * did against the average. */
 double sim_useful(const struct sim *sim);
 double sim_fairness(const struct sim *sim);
 void sim_report(const struct sim *sim);

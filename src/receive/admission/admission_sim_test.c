@@ -100,6 +100,28 @@ static void test_own_clients_in_a_flood(void **state)
     talloc_free(sim);
 }
 
+/* Ten minutes without an answer. Of those who have sent their body in vain there are no more than what waited
+ * when it began, and as many as there are slots each time that patience ends; and it goes on at once. */
+static void test_filter_that_is_down(void **state)
+{
+    static const double factors[] = {5, 25};
+
+    for (size_t i = 0; i < sizeof(factors) / sizeof(factors[0]); i++) {
+        struct load l = {.factor = factors[i],
+                         .think_ms = 5000,
+                         .pause_ms = 1000,
+                         .pause_most_ms = 30000,
+                         .body_ms = 200,
+                         .down_ms = 600000};
+        struct sim *sim = sim_run(&l);
+
+        sim_report(sim);
+        assert_true(sim->lost + sim->thrown < 20 * 40);
+        assert_true(sim_useful(sim) >= 0.95);
+        talloc_free(sim);
+    }
+}
+
 /* As much as the filter can do, with the time that a message takes counted in. */
 static void test_full_load_without_refusals(void **state)
 {
@@ -124,6 +146,7 @@ int main(void)
         cmocka_unit_test(test_long_pauses),
         cmocka_unit_test(test_small_filter),
         cmocka_unit_test(test_own_clients_in_a_flood),
+        cmocka_unit_test(test_filter_that_is_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,12 +83,12 @@ void admission_state_run(struct admission_shared *s, uint32_t at, uint64_t now)
     n->granted++;
     queue_of(s, m)->running_ms += m->work_ms;
     m->since = now;
-    if (p->n.used++ == 0)
+    if (p->n.used++ == 0 && !p->is_silent)
         p->busy_since = now;
     m->state = ADMISSION_RUNNING;
 }
 
-static void run_no_more(struct admission_shared *s, uint32_t at, uint64_t now)
+static void run_no_more(struct admission_shared *s, uint32_t at)
 {
     struct admission_message *m = &s->messages[at];
 
@@ -97,7 +97,6 @@ static void run_no_more(struct admission_shared *s, uint32_t at, uint64_t now)
     queue_of(s, m)->running_ms -= m->work_ms;
     admission_state_numbers(s, m)->running--;
     admission_state_pool(s, m)->n.used--;
-    admission_state_pool(s, m)->busy_since = now;
 }
 
 void admission_state_leave(struct admission_shared *s, uint32_t at, uint64_t now)
@@ -111,13 +110,36 @@ void admission_state_leave(struct admission_shared *s, uint32_t at, uint64_t now
     else if (m->state == ADMISSION_WAITING)
         admission_order_remove(s, admission_state_pool(s, m), at);
     else if (m->state == ADMISSION_RUNNING)
-        run_no_more(s, at, now);
+        run_no_more(s, at);
 }
 
 void admission_state_wait(struct admission_shared *s, uint32_t at)
 {
     admission_order_add(s, admission_state_pool(s, &s->messages[at]), at);
     s->messages[at].state = ADMISSION_WAITING;
+}
+
+/* ---- what the filter does ---- */
+
+/* Only verdicts tell that it has become quicker. A message that was lost although others were answered
+ * meanwhile had its slot for so long; when nobody was answered it is the filter that is down, of which the
+ * length of scans tells nothing. */
+void admission_state_learn(struct admission_shared *s, const struct admission_message *m,
+                           enum admission_outcome outcome, uint32_t service_ms, uint64_t bytes, uint64_t now)
+{
+    struct admission_pool *p = admission_state_pool(s, m);
+    bool is_verdict = outcome == ADMISSION_OK || outcome == ADMISSION_REJECT;
+    bool is_longer = service_ms > admission_predict_ms(&p->predict, bytes);
+    bool has_answered = outcome != ADMISSION_LOST || p->busy_since > m->since;
+
+    if (is_longer && !has_answered)
+        p->is_silent = true;
+    else if (is_longer || is_verdict)
+        admission_predict_add(&p->predict, bytes, service_ms);
+    if (outcome == ADMISSION_LOST)
+        return;
+    p->busy_since = now;
+    p->is_silent = false;
 }
 
 /* ---- slots ---- */
