@@ -41,18 +41,18 @@ static bool is_welcome(const struct admission_record *r)
  * for the first time only up to the level; or as long as the filter might run dry. A slot that is free now is
  * never refused. */
 static bool lets_in(const struct admission_shared *s, unsigned pool, unsigned class,
-                    const struct admission_room *r, enum admission_standing standing)
+                    const struct admission_room *r, uint32_t work_ms, enum admission_standing standing)
 {
     double called = admission_line_expected(s, pool, class) * r->mean;
     double most = standing >= ADMISSION_REFUSED ? r->room : r->level;
 
     if (r->is_idle)
         return true;
-    if (!admission_room_fits(r))
+    if (!admission_room_fits(r, work_ms))
         return false;
-    if (standing >= ADMISSION_CALLED || r->ahead + r->work <= r->low)
+    if (standing >= ADMISSION_CALLED || r->ahead + work_ms <= r->low)
         return true;
-    return s->pools[pool].n.classes[class].in_line == 0 && r->ahead + called + r->work <= most;
+    return s->pools[pool].n.classes[class].in_line == 0 && r->ahead + called + work_ms <= most;
 }
 
 static uint32_t make_message(struct admission_shared *s, unsigned pool, unsigned class, unsigned worker,
@@ -94,8 +94,9 @@ static bool let_in(struct admission_shared *s, unsigned pool, unsigned class, un
     return true;
 }
 
+/* mean_ms: what it counts elsewhere, where nobody has looked at its size. */
 static enum admission_step turn_away(struct admission_shared *s, unsigned pool, unsigned class,
-                                     struct admission_record *r, uint32_t work_ms, uint64_t now)
+                                     struct admission_record *r, uint32_t mean_ms, uint64_t now)
 {
     struct admission_pool *p = &s->pools[pool];
     struct admission_class_numbers *n = &p->n.classes[class];
@@ -103,7 +104,7 @@ static enum admission_step turn_away(struct admission_shared *s, unsigned pool, 
 
     n->turned[step]++;
     if (step == ADMISSION_CHEAP || step == ADMISSION_HOLD)
-        admission_state_go_elsewhere(p, class, work_ms);
+        admission_state_go_elsewhere(p, class, mean_ms);
     else if (r != NULL)
         admission_line_join(s, r, pool, class, now);
     return step;
@@ -117,23 +118,33 @@ struct admission_answer admission_core_judge(struct admission_shared *s, unsigne
     struct admission_pool *p = &s->pools[pool];
     struct admission_record *r = record_for(s, who, now.real_s);
     unsigned class = class_of(s, pool, who, r, now.real_s);
-    uint32_t work = admission_predict_ms(&p->predict, bytes);
     struct admission_answer answer = {.class = class};
     struct admission_room room;
+    uint32_t work;
 
     *t = (struct admission_ticket){.client = *who, .class = class};
     if (r != NULL)
         admission_line_tries(s, r, now.ms);
-    admission_state_look(s, pool, class, work, now.ms, &room, news);
+    admission_state_look(s, pool, class, now.ms, &room, news);
+    work = admission_room_work(p, &room, bytes);
     answer.wait_ms = room.wait_ms;
-    answer.is_admitted = lets_in(s, pool, class, &room, r != NULL ? r->standing : ADMISSION_NO_LINE) &&
+    answer.is_admitted = lets_in(s, pool, class, &room, work, r != NULL ? r->standing : ADMISSION_NO_LINE) &&
                          let_in(s, pool, class, worker, r, work, now.ms, t);
     answer.step = t->step = answer.is_admitted ? (enum admission_step)p->n.classes[class].step
-                                               : turn_away(s, pool, class, r, work, now.ms);
+                                               : turn_away(s, pool, class, r, (uint32_t)room.mean, now.ms);
     return answer;
 }
 
 /* ---- at end of data ---- */
+
+/* By its size; more than half of patience is not believed of a single message. */
+static uint32_t work_of(const struct admission_pool *p, unsigned class, uint64_t bytes)
+{
+    uint32_t work = admission_predict_ms(&p->predict, bytes), mean = admission_predict_ms(&p->predict, 0);
+    uint32_t half = p->set.patience_ms[class] / 2, most = half > mean ? half : mean;
+
+    return work < most ? work : most;
+}
 
 /* What is left of patience when a slot comes must do for the scan; but a prediction that leaves less than
  * half of it for waiting is not believed. */
@@ -177,7 +188,7 @@ enum admission_end admission_core_take(struct admission_shared *s, unsigned pool
         return ADMISSION_FULL_UP;
     }
     m = &s->messages[at];
-    m->work_ms = admission_predict_ms(&p->predict, bytes);
+    m->work_ms = work_of(p, m->class, bytes);
     m->since = now.ms;
     m->due = *until_r = latest_start(p, m, t->deadline, now.ms);
     if (p->n.used < p->limit.now && admission_order_waiting(p) == 0) {
@@ -209,7 +220,7 @@ static void end_message(struct admission_shared *s, uint32_t at, bool has_verdic
         admission_line_return(&s->records[m->client], m->pool, m->class);
     admission_message_free(s, at);
     admission_core_grant(s, pool, now, news);
-    admission_state_look(s, pool, class, 0, now, &room, news);
+    admission_state_look(s, pool, class, now, &room, news);
 }
 
 void admission_core_give(struct admission_shared *s, struct admission_ticket *t,
@@ -274,7 +285,7 @@ bool admission_core_ease(struct admission_shared *s, uint64_t now, struct admiss
 
             if (s->pools[pool].n.name[0] == '\0' || n->step == ADMISSION_FULL)
                 continue;
-            admission_state_look(s, pool, class, 0, now, &room, news);
+            admission_state_look(s, pool, class, now, &room, news);
             is_left = is_left || n->step != ADMISSION_FULL;
         }
     return is_left;

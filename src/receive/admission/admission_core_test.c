@@ -222,6 +222,79 @@ static void test_free_slot_is_not_refused(void **state)
     talloc_free(s);
 }
 
+/* ---- sizes ---- */
+
+/* 9 ms a KB: by that a message of LARGE bytes takes as long as all patience. */
+static struct admission_shared *begin_with_sizes(void)
+{
+    struct admission_shared *s = admission_test_begin();
+
+    for (uint32_t i = 0; i < 400; i++)
+        admission_predict_add(&s->pools[0].predict, (1 + i % 100) * 1024, 100 + 9 * (1 + i % 100));
+    return s;
+}
+
+static void test_claimed_size_moves_no_step(void **state)
+{
+    struct admission_shared *s = begin_with_sizes();
+    struct admission_ladder *ladder = &s->pools[0].set.ladder[ADMISSION_STRANGER];
+    struct admission_ticket t, slots[10];
+
+    assert_null(admission_ladder_parse("full, hold 80, 451 300, 421 1000", ladder));
+    take_all_slots(s, 1000, slots);
+    for (uint32_t i = 0; i < 20; i++)
+        try_size(s, 100 + i, false, LARGE, 1000, &t);
+    assert_in_range(s->pools[0].n.classes[ADMISSION_STRANGER].pressure, 1, 79);
+    talloc_free(s);
+}
+
+/* Bodies that never come, for each slot of an idle filter. */
+static void test_claimed_sizes_keep_nobody_out(void **state)
+{
+    struct admission_shared *s = begin_with_sizes();
+    struct admission_ticket t;
+
+    for (uint32_t i = 0; i < admission_test_settings.most; i++)
+        assert_true(try_size(s, i, false, LARGE, 1000, &t).is_admitted);
+    assert_true(try(s, 100, true, 1000, &t).is_admitted);
+    assert_true(try(s, 101, false, 1000, &t).is_admitted);
+    assert_int_equal(s->pools[0].n.used, 0);
+    talloc_free(s);
+}
+
+/* However busy the filter is, the client of a large message has its turn as others have. */
+static void test_large_message_finds_a_place(void **state)
+{
+    struct admission_shared *s = begin_with_sizes();
+    struct admission_ticket t;
+    uint32_t refused = 0;
+
+    fill(s, 1000);
+    while (refused < 10 && !try_size(s, 1, false, LARGE, 1000, &t).is_admitted)
+        refused++;
+    assert_in_range(refused, 1, 3);
+    talloc_free(s);
+}
+
+/* It starts earlier than others of its class, not before the turns of all classes. */
+static void test_large_message_waits_for_its_turn(void **state)
+{
+    struct admission_shared *s = begin_with_sizes();
+    struct admission_ticket slots[10], large, own = {0};
+
+    take_all_slots(s, 1000, slots);
+    try_size(s, 50, false, 0, 1000, &large);
+    assert_int_equal(take_size(s, LARGE, 1000, &large), ADMISSION_LATE);
+    assert_int_equal(s->pools[0].queues[ADMISSION_STRANGER].waiting_ms, 50000); /* half of patience */
+    try(s, 51, true, 1000, &own);
+    assert_int_equal(take(s, 1000, &own), ADMISSION_LATE);
+    give(s, ADMISSION_OK, 500, 1500, &slots[0]);
+    assert_int_equal(s->messages[own.place - 1].state, ADMISSION_RUNNING);
+    give(s, ADMISSION_OK, 500, 1500, &slots[1]);
+    assert_int_equal(s->messages[large.place - 1].state, ADMISSION_RUNNING);
+    talloc_free(s);
+}
+
 /* ---- a filter that does not answer ---- */
 
 static struct admission_shared *begin_with_half_seconds(void)
@@ -379,6 +452,10 @@ int main(void)
         cmocka_unit_test(test_what_goes_elsewhere_is_pressure),
         cmocka_unit_test(test_stalled_filter),
         cmocka_unit_test(test_free_slot_is_not_refused),
+        cmocka_unit_test(test_claimed_size_moves_no_step),
+        cmocka_unit_test(test_claimed_sizes_keep_nobody_out),
+        cmocka_unit_test(test_large_message_finds_a_place),
+        cmocka_unit_test(test_large_message_waits_for_its_turn),
         cmocka_unit_test(test_filter_that_is_down),
         cmocka_unit_test(test_lost_among_answered),
         cmocka_unit_test(test_deferred_and_lost_teach),

@@ -71,18 +71,20 @@ void admission_order_remove(struct admission_shared *s, struct admission_pool *p
 
 /* ---- among classes ---- */
 
-static bool is_urgent(const struct admission_shared *s, const struct admission_queue *q, uint64_t now)
+/* The next slot comes within an average scan, however long this message's own will take. */
+static bool is_urgent(const struct admission_shared *s, const struct admission_pool *p,
+                      const struct admission_queue *q, uint64_t now)
 {
     const struct admission_message *m = &s->messages[q->heap.at[0]];
 
-    return m->due <= now + m->work_ms;
+    return m->due <= now + (m->work_ms < p->n.service_ms ? m->work_ms : p->n.service_ms);
 }
 
 /* Whether a goes before b, both with somebody waiting. */
-static bool goes_before(const struct admission_shared *s, const struct admission_queue *a,
-                        const struct admission_queue *b, uint64_t now)
+static bool goes_before(const struct admission_shared *s, const struct admission_pool *p,
+                        const struct admission_queue *a, const struct admission_queue *b, uint64_t now)
 {
-    bool a_urgent = is_urgent(s, a, now), b_urgent = is_urgent(s, b, now);
+    bool a_urgent = is_urgent(s, p, a, now), b_urgent = is_urgent(s, p, b, now);
 
     if (a_urgent != b_urgent)
         return a_urgent;
@@ -96,7 +98,7 @@ static int class_next(const struct admission_shared *s, const struct admission_p
     for (int i = 0; i < ADMISSION_CLASSES; i++) {
         const struct admission_queue *q = &p->queues[i];
 
-        if (q->heap.n > 0 && (best < 0 || goes_before(s, q, &p->queues[best], now)))
+        if (q->heap.n > 0 && (best < 0 || goes_before(s, p, q, &p->queues[best], now)))
             best = i;
     }
     return best;

@@ -1,7 +1,15 @@
 /* Room, level, wait. See admission_room.h. */
 #include "admission_room.h"
 
-enum { MARGIN_PERCENT = 10, ERRORS = 2, STALL_SCANS = 2, ROUNDS = 2, COMING_LEAST = 8 };
+enum {
+    MARGIN_PERCENT = 10,
+    ERRORS = 2,
+    STALL_SCANS = 2,
+    ROUNDS = 2,
+    COMING_LEAST = 8,
+    CLAIM_PARTS = 2,
+    CLAIM_LEAST = 4
+};
 #define LEVEL 0.7
 #define LOW   0.25
 
@@ -85,15 +93,15 @@ static void sum_up(const struct admission_pool *p, unsigned class, struct admiss
     r->is_idle = messages < p->limit.now;
 }
 
-void admission_room_look(const struct admission_pool *p, unsigned class, uint32_t work_ms, uint64_t now,
+void admission_room_look(const struct admission_pool *p, unsigned class, uint64_t now,
                          struct admission_room *r)
 {
     double limit = p->limit.now, patience = p->set.patience_ms[class], stalled, time;
 
-    *r = (struct admission_room){.work = work_ms, .mean = admission_predict_ms(&p->predict, 0)};
+    *r = (struct admission_room){.mean = admission_predict_ms(&p->predict, 0)};
     sum_up(p, class, r);
     stalled = stalled_ms(p, r, now);
-    time = larger(0, patience - r->work - margin_of(p, patience) - stalled);
+    time = larger(0, patience - r->mean - margin_of(p, patience) - stalled);
     r->all = time * limit;
     r->room = larger(r->all * p->set.share[class] / all_shares(p), smaller(ROUNDS * limit * r->mean, r->all));
     r->level = r->room * LEVEL;
@@ -102,9 +110,18 @@ void admission_room_look(const struct admission_pool *p, unsigned class, uint32_
         r->wait_ms = (uint32_t)(r->ahead / r->slots + r->mean / 2 / limit + stalled);
 }
 
-bool admission_room_fits(const struct admission_room *r)
+/* As many messages as there are slots are let in whatever they claim: together they leave half of the room.
+ */
+uint32_t admission_room_work(const struct admission_pool *p, const struct admission_room *r, uint64_t bytes)
 {
-    return r->ahead + r->work <= r->room && r->all_ahead + r->work <= r->all;
+    double most = r->room / larger(CLAIM_PARTS * (double)p->limit.now, CLAIM_LEAST);
+
+    return (uint32_t)smaller(admission_predict_ms(&p->predict, bytes), larger(r->mean, most));
+}
+
+bool admission_room_fits(const struct admission_room *r, uint32_t work_ms)
+{
+    return r->ahead + work_ms <= r->room && r->all_ahead + work_ms <= r->all;
 }
 
 uint32_t admission_room_pressure(const struct admission_room *r, double clients, double elsewhere_ms)

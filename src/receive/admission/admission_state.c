@@ -205,14 +205,14 @@ void admission_state_go_elsewhere(struct admission_pool *p, unsigned class, uint
 }
 
 /* Calls whom there is room for, and sets what depends on room. */
-void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint32_t work_ms,
-                          uint64_t now, struct admission_room *r, struct admission_news *news)
+void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint64_t now,
+                          struct admission_room *r, struct admission_news *news)
 {
     struct admission_pool *p = &s->pools[pool];
     struct admission_class_numbers *n = &p->n.classes[class];
 
     forget_late_bodies(s, p, now);
-    admission_room_look(p, class, work_ms, now, r);
+    admission_room_look(p, class, now, r);
     admission_line_call(s, pool, class, r->slots / r->mean, (r->level - r->ahead) / r->mean, now);
     forget_elsewhere(p, class, now);
     n->pressure = admission_room_pressure(r, n->in_line + admission_line_expected(s, pool, class),

@@ -22,10 +22,9 @@ void admission_state_leave(struct admission_shared *s, uint32_t at, uint64_t now
 /* The filter has answered a message, or lost it, and it had taken so long. */
 void admission_state_learn(struct admission_shared *s, const struct admission_message *m,
                            enum admission_outcome outcome, uint32_t service_ms, uint64_t bytes, uint64_t now);
-/* Calls those in line for whom there is room, moves the class on its ladder, and says what room a message of
- * this work would find. */
-void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint32_t work_ms,
-                          uint64_t now, struct admission_room *room_r, struct admission_news *news);
+/* Calls those in line for whom there is room, moves the class on its ladder, and says what room there is. */
+void admission_state_look(struct admission_shared *s, unsigned pool, unsigned class, uint64_t now,
+                          struct admission_room *room_r, struct admission_news *news);
 /* So much work of the class goes by cheap or hold. */
 void admission_state_go_elsewhere(struct admission_pool *p, unsigned class, uint32_t work_ms);
 /* One more in a histogram. */
