@@ -422,6 +422,20 @@ def test_retry_waits_for_the_scan_of_the_one_that_left():
         front.mailbox().wait_for(mark("running"))
 
 
+def test_retry_has_one_patience_for_all_its_waiting():
+    """The scan that it waits for ends without a verdict, and its own begins with what is left."""
+    with Front("smtpd_proxy_stranger_patience=4s", slots=2) as front:
+        front.filter.hold()
+        one = front.begin("running")
+        wait_until(lambda: front.filter.now == 1, 10, "a message in the filter")
+        one.leave()
+        front.wait_number(1, "verdicts_running")
+        retry = front.begin("running")
+        front.wait_number(1, "verdicts_waits_total")
+        retry.wait(451)
+        assert retry.seconds < 6
+
+
 def test_refusal_that_nobody_heard_is_told_to_the_retry():
     with Front(dot="550 5.7.1 not this one") as front:
         leaves_in_filter(front, "refused")

@@ -119,6 +119,7 @@ struct admission_ticket {
     uint32_t place, generation; /* place 0: nothing is held */
     enum admission_class class;
     enum admission_step step; /* of the class, when last looked at */
+    uint32_t patience_ms;     /* of the class, from judge on; 0: not known yet */
     uint64_t deadline;        /* from take on: when the client must have its reply (clock_ms) */
     struct admission_wait *wait;
 };

@@ -122,7 +122,7 @@ struct admission_answer admission_core_judge(struct admission_shared *s, unsigne
     struct admission_room room;
     uint32_t work;
 
-    *t = (struct admission_ticket){.client = *who, .class = class};
+    *t = (struct admission_ticket){.client = *who, .class = class, .patience_ms = p->set.patience_ms[class]};
     if (r != NULL)
         admission_line_tries(s, r, now.ms);
     admission_state_look(s, pool, class, now.ms, &room, news);

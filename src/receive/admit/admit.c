@@ -10,7 +10,6 @@ struct error *admit_open(const void *ctx, const struct conf *conf, const char *f
 
     a->hook.ops = &admit_hook_ops;
     a->gate.ops = &admit_gate_ops;
-    a->timeout_ms = conf_time_ms(conf, "smtpd_proxy_timeout");
     a->verdict = verdict;
     *admit_r = a;
     return admission_open(a, conf, filter, worker, &a->admission);

@@ -55,6 +55,15 @@ static void left_waiting(void *arg)
     admission_leave(p->ticket);
 }
 
+/* However its time is divided between the scan of another copy, the wait for a slot and its own scan. */
+static void limit_patience(struct passage *p)
+{
+    uint64_t patient = p->entered_ms + p->ticket->patience_ms;
+
+    if (p->ticket->patience_ms > 0 && patient < p->outer->deadline)
+        p->outer->deadline = patient;
+}
+
 /* A client that had closed its side before the dot was seen may still read: it gets a slot that is free, but
  * nothing waits for it. */
 static co_fn enum admission_end take(struct passage *p)
@@ -63,14 +72,15 @@ static co_fn enum admission_end take(struct passage *p)
     uint64_t bytes = io_spool_size(p->outer->spool);
     enum admission_end end;
 
-    p->ticket = ticket_of(p);
+    if (p->outer->deadline <= now)
+        return ADMISSION_LATE;
     p->came_late = has_left(p);
     if (p->came_late) {
         end = admission_take(p->admit->admission, p->ticket, bytes, now);
         return end == ADMISSION_GRANTED ? end : ADMISSION_LEFT;
     }
     watch(p, left_waiting);
-    end = admission_take(p->admit->admission, p->ticket, bytes, now + p->admit->timeout_ms);
+    end = admission_take(p->admit->admission, p->ticket, bytes, p->outer->deadline);
     watch(p, NULL);
     return end;
 }
@@ -132,6 +142,10 @@ static co_fn bool enter(struct proxy_gate *g, struct proxy_passage *outer, struc
     struct passage *p = outer->state;
 
     p->entered_ms = clock_ms();
+    if (p->admit->admission != NULL) {
+        p->ticket = ticket_of(p);
+        limit_patience(p);
+    }
     if (!admit_memory_enter(p, reply_r))
         return false;
     if (p->admit->admission != NULL && !wait_for_turn(p, reply_r))

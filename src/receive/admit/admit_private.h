@@ -13,7 +13,6 @@ struct admit {
     struct admit *cheap;         /* or NULL */
     bool has_hold;               /* MAIL_BY_QUEUE is open */
     struct verdict *verdict;     /* or NULL */
-    uint64_t timeout_ms;
 };
 
 extern const struct mail_hook_ops admit_hook_ops;
