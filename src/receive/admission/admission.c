@@ -32,16 +32,16 @@ co_fn void admission_know(const struct admission *a, const struct mail_client *c
                     table_list_has_host(a->mynetworks, client->name, client->addr) == TABLE_FOUND;
 }
 
-/* ---- a message ---- */
+/* ---- a message. The time is asked for under the lock: so it is never before one that is stored ---- */
 
 struct admission_answer admission_judge(struct admission *a, const struct admission_client *who,
                                         uint64_t bytes, struct admission_ticket *ticket)
 {
     struct admission_news news = {0};
-    struct admission_answer answer;
+    struct admission_shared *s = admission_lock();
+    struct admission_answer answer =
+        admission_core_judge(s, a->pool, a->worker, who, bytes, admission_now(), ticket, &news);
 
-    answer = admission_core_judge(admission_lock(), a->pool, a->worker, who, bytes, admission_now(), ticket,
-                                  &news);
     admission_unlock();
     admission_pass_on(a, &news);
     return answer;
@@ -51,8 +51,9 @@ void admission_give(struct admission *a, struct admission_ticket *ticket, enum a
                     uint32_t service_ms, uint64_t bytes)
 {
     struct admission_news news = {0};
+    struct admission_shared *s = admission_lock();
 
-    admission_core_give(admission_lock(), ticket, outcome, service_ms, bytes, admission_now(), &news);
+    admission_core_give(s, ticket, outcome, service_ms, bytes, admission_now(), &news);
     admission_unlock();
     admission_pass_on(a, &news);
 }
@@ -60,8 +61,9 @@ void admission_give(struct admission *a, struct admission_ticket *ticket, enum a
 void admission_end(struct admission *a, struct admission_ticket *ticket, enum admission_end end)
 {
     struct admission_news news = {0};
+    struct admission_shared *s = admission_lock();
 
-    admission_core_release(admission_lock(), ticket, end, admission_now(), &news);
+    admission_core_release(s, ticket, end, admission_now(), &news);
     admission_unlock();
     admission_pass_on(a, &news);
 }

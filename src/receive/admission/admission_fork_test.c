@@ -167,6 +167,35 @@ static void test_killed_holder_of_the_lock(void **state)
     assert_int_equal(live_snapshot().repairs, 1);
 }
 
+static void keep_the_lock(volatile int *said, volatile uint64_t *until)
+{
+    admission_lock();
+    *said = 1;
+    poll(NULL, 0, 50);
+    *until = clock_ms();
+    admission_unlock();
+    _exit(0);
+}
+
+/* Who waited for the lock decides with a time that is not before what was stored meanwhile. */
+static void test_time_is_asked_for_under_the_lock(void **state)
+{
+    volatile int *said = shared_page();
+    volatile uint64_t *until = (volatile uint64_t *)(said + 2);
+    struct admission_ticket t;
+    pid_t pid;
+
+    live_pool = live_open(0, "time");
+    pid = fork();
+    if (pid == 0)
+        keep_the_lock(said, until);
+    wait_until(said, 1);
+    live_judge(live_pool, &t);
+    end_of(pid, 0);
+    assert_true(admission_shared()->messages[t.place - 1].since >= *until);
+    admission_release(live_pool, &t);
+}
+
 /* Workers that take and give as fast as they can, some of them killed at any instant. */
 static volatile int *at_once, *most_at_once;
 
@@ -237,8 +266,11 @@ static void test_never_more_than_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_killed_owner_of_slots),     cmocka_unit_test(test_killed_waiter),
-        cmocka_unit_test(test_killed_holder_of_the_lock), cmocka_unit_test(test_killed_at_any_instant),
+        cmocka_unit_test(test_killed_owner_of_slots),
+        cmocka_unit_test(test_killed_waiter),
+        cmocka_unit_test(test_killed_holder_of_the_lock),
+        cmocka_unit_test(test_time_is_asked_for_under_the_lock),
+        cmocka_unit_test(test_killed_at_any_instant),
         cmocka_unit_test(test_never_more_than_slots),
     };
     int failed;

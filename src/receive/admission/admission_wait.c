@@ -183,8 +183,10 @@ co_fn enum admission_end admission_take(struct admission *a, struct admission_ti
 {
     struct admission_news news = {0};
     uint64_t until = 0;
-    enum admission_end end = admission_core_take(admission_lock(), a->pool, a->worker, bytes, deadline,
-                                                 admission_now(), ticket, &until, &news);
+    struct admission_shared *s = admission_lock();
+    struct admission_time now = admission_now();
+    enum admission_end end =
+        admission_core_take(s, a->pool, a->worker, bytes, deadline, now, ticket, &until, &news);
 
     admission_unlock();
     admission_pass_on(a, &news);
