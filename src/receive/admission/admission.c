@@ -102,7 +102,9 @@ static struct error *join_pool(struct admission *a, const char *filter, const st
     admission_unlock();
     admission_save(false);
     if (a->pool == ADMISSION_POOLS)
-        return error_new(ERROR_CONF, "more than %d filters with smtpd_proxy_concurrency_limit",
+        return error_new(ERROR_CONF,
+                         "more than %d filters with smtpd_proxy_concurrency_limit, those that workers of an "
+                         "older configuration still have included",
                          ADMISSION_POOLS);
     return NULL;
 }

@@ -77,9 +77,9 @@ enum admission_end {
 };
 
 enum {
-    ADMISSION_WORKERS = 255,    /* ids of workers are below; this one itself is a trial */
-    ADMISSION_MESSAGES = 16384, /* most on their way at once: let in, waiting, in the filter */
-    ADMISSION_POOLS = CONF_SLOT_FILTERS,
+    ADMISSION_WORKERS = 255,                 /* ids of workers are below; this one itself is a trial */
+    ADMISSION_MESSAGES = 16384,              /* most on their way at once: let in, waiting, in the filter */
+    ADMISSION_POOLS = 2 * CONF_SLOT_FILTERS, /* after a reload old workers still have theirs */
     ADMISSION_BUCKETS = 22, /* of a histogram: [i] counts below 2^i ms, the last all that is longer */
     ADMISSION_NAME = 128,
 };

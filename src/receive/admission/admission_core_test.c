@@ -387,6 +387,22 @@ static void test_pools_are_reused(void **state)
     talloc_free(s);
 }
 
+/* Workers of the old configuration have theirs as long as those of the new one open others. */
+static void test_pools_are_enough_for_a_reload(void **state)
+{
+    struct admission_shared *s = mem_new(NULL, struct admission_shared);
+
+    admission_core_init(s, 0);
+    for (unsigned i = 0; i < 2 * CONF_SLOT_FILTERS; i++) {
+        char name[] = {'a' + (char)i, '\0'};
+
+        assert_in_range(
+            admission_core_pool(s, name, i + 1, i / CONF_SLOT_FILTERS, &admission_test_settings, 0), 0,
+            ADMISSION_POOLS - 1);
+    }
+    talloc_free(s);
+}
+
 /* ---- repair ---- */
 
 /* All that is made from what messages and records say of themselves comes out the same. */
@@ -460,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_lost_among_answered),
         cmocka_unit_test(test_deferred_and_lost_teach),
         cmocka_unit_test(test_pools_are_reused),
+        cmocka_unit_test(test_pools_are_enough_for_a_reload),
         cmocka_unit_test(test_repair_changes_nothing_that_is_right),
         cmocka_unit_test(test_repair_of_rubbish),
     };

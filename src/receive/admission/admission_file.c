@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { VERSION = 3 }; /* counts changes of these structs */
+enum { VERSION = 4 }; /* counts changes of these structs */
 
 struct begin {
     struct shared_head head;
