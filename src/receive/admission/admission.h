@@ -81,7 +81,7 @@ enum {
     ADMISSION_MESSAGES = 16384,              /* most on their way at once: let in, waiting, in the filter */
     ADMISSION_POOLS = 2 * CONF_SLOT_FILTERS, /* after a reload old workers still have theirs */
     ADMISSION_BUCKETS = 22, /* of a histogram: [i] counts below 2^i ms, the last all that is longer */
-    ADMISSION_NAME = 128,
+    ADMISSION_NAME = 128,   /* a longer one ends with a hash */
 };
 
 /* Maps the shared memory, before the first fork. DIR/admission (mode 0640, of DIR's group) gets what it

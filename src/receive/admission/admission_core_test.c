@@ -403,6 +403,25 @@ static void test_pools_are_enough_for_a_reload(void **state)
     talloc_free(s);
 }
 
+static void test_long_names_differ(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    char name[200];
+    unsigned a, b;
+
+    memset(name, 'x', sizeof(name));
+    name[ADMISSION_NAME - 1] = '\0';
+    a = admission_core_pool(s, name, 5, 0, &admission_test_settings, 0);
+    assert_string_equal(s->pools[a].n.name, name);
+    name[ADMISSION_NAME - 1] = 'x';
+    name[sizeof(name) - 1] = '\0';
+    a = admission_core_pool(s, name, 6, 0, &admission_test_settings, 0);
+    b = admission_core_pool(s, name, 7, 0, &admission_test_settings, 0);
+    assert_int_equal(strlen(s->pools[a].n.name), ADMISSION_NAME - 1);
+    assert_string_not_equal(s->pools[a].n.name, s->pools[b].n.name);
+    talloc_free(s);
+}
+
 /* ---- repair ---- */
 
 /* All that is made from what messages and records say of themselves comes out the same. */
@@ -477,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_deferred_and_lost_teach),
         cmocka_unit_test(test_pools_are_reused),
         cmocka_unit_test(test_pools_are_enough_for_a_reload),
+        cmocka_unit_test(test_long_names_differ),
         cmocka_unit_test(test_repair_changes_nothing_that_is_right),
         cmocka_unit_test(test_repair_of_rubbish),
     };

@@ -3,6 +3,7 @@
 #include "admission_line.h"
 #include "admission_message.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Zeroed memory becomes the shared memory; what is not touched costs nothing. The lock is the
@@ -50,6 +51,15 @@ static void send_home(struct admission_shared *s, unsigned pool)
             s->records[at].standing = ADMISSION_NO_LINE;
 }
 
+/* Two that begin alike would be one in what is shown of them. */
+static void name_pool(char to[ADMISSION_NAME], const char *name, uint64_t hash)
+{
+    if (strlen(name) < ADMISSION_NAME)
+        strcpy(to, name);
+    else
+        snprintf(to, ADMISSION_NAME, "%.*s~%08x", ADMISSION_NAME - 10, name, (unsigned)hash);
+}
+
 static void make_pool(struct admission_shared *s, unsigned pool, const char *name, uint64_t hash)
 {
     struct admission_pool *p = &s->pools[pool];
@@ -61,7 +71,7 @@ static void make_pool(struct admission_shared *s, unsigned pool, const char *nam
     admission_list_init(&p->coming);
     for (unsigned i = 0; i < ADMISSION_CLASSES; i++)
         admission_line_init(&p->queues[i].line);
-    strncpy(p->n.name, name, sizeof(p->n.name) - 1);
+    name_pool(p->n.name, name, hash);
 }
 
 static unsigned find_pool(struct admission_shared *s, const char *name, uint64_t hash)

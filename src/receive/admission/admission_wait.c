@@ -50,7 +50,8 @@ static void wake(uint32_t place)
     if (w == NULL)
         return;
     w->is_granted = true;
-    co_wake(w->co);
+    if (w->co != co_self())
+        co_wake(w->co);
 }
 
 static void hear(unsigned worker)
@@ -158,22 +159,28 @@ static bool claim(struct admission_ticket *ticket)
     return is_granted;
 }
 
-static co_fn enum admission_end wait_for_slot(const struct admission *a, struct admission_ticket *ticket,
-                                              uint64_t until)
+/* Before anything is heard: another worker may have granted it already. */
+static void begin_to_wait(struct admission_wait *w, struct admission_ticket *ticket)
 {
-    struct admission_wait w = {.place = ticket->place, .co = co_self()};
+    w->place = ticket->place;
+    w->co = co_self();
+    ticket->wait = w;
+    HASH_ADD(hh, the.waits, place, sizeof(w->place), w);
+}
+
+static co_fn enum admission_end wait_for_slot(const struct admission *a, struct admission_ticket *ticket,
+                                              struct admission_wait *w, uint64_t until)
+{
     enum co_end end = CO_OK;
 
-    ticket->wait = &w;
-    HASH_ADD(hh, the.waits, place, sizeof(w.place), &w);
     start_listening(a);
-    while (!w.is_granted && !w.has_left && end == CO_OK)
+    while (!w->is_granted && !w->has_left && end == CO_OK)
         end = co_park(until, "a filter slot");
-    HASH_DELETE(hh, the.waits, &w);
+    HASH_DELETE(hh, the.waits, w);
     ticket->wait = NULL;
-    if (w.has_left)
+    if (w->has_left)
         return ADMISSION_LEFT;
-    if (w.is_granted || (end == CO_TIMEOUT && claim(ticket)))
+    if (w->is_granted || (end == CO_TIMEOUT && claim(ticket)))
         return ADMISSION_GRANTED;
     return end == CO_TIMEOUT ? ADMISSION_LATE : ADMISSION_CANCELLED;
 }
@@ -182,6 +189,7 @@ co_fn enum admission_end admission_take(struct admission *a, struct admission_ti
                                         uint64_t deadline)
 {
     struct admission_news news = {0};
+    struct admission_wait w = {0};
     uint64_t until = 0;
     struct admission_shared *s = admission_lock();
     struct admission_time now = admission_now();
@@ -189,10 +197,12 @@ co_fn enum admission_end admission_take(struct admission *a, struct admission_ti
         admission_core_take(s, a->pool, a->worker, bytes, deadline, now, ticket, &until, &news);
 
     admission_unlock();
+    if (end == ADMISSION_LATE)
+        begin_to_wait(&w, ticket);
     admission_pass_on(a, &news);
     if (end != ADMISSION_LATE)
         return end;
-    end = wait_for_slot(a, ticket, until);
+    end = wait_for_slot(a, ticket, &w, until);
     if (end != ADMISSION_GRANTED)
         admission_end(a, ticket, end);
     return end;
