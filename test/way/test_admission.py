@@ -503,6 +503,8 @@ def test_half_closed_client_has_nothing_to_wait_for():
         front.filter.release()
         first.wait(250)
         assert front.filter.order() == ["in-filter"]
+        front.wait_number(1, "admission_left_total", "stranger")
+        assert front.number("admission_late_total", "stranger") == 0
 
 
 # ---- the ladder ----

@@ -71,7 +71,7 @@ enum admission_outcome {
 enum admission_end {
     ADMISSION_GRANTED,
     ADMISSION_LATE,      /* no slot in time for an answer by ticket.deadline */
-    ADMISSION_LEFT,      /* admission_leave() */
+    ADMISSION_LEFT,      /* admission_leave(), or no slot was free and the deadline had passed at the call */
     ADMISSION_CANCELLED, /* co_cancel() */
     ADMISSION_FULL_UP,   /* ADMISSION_MESSAGES wait already */
 };

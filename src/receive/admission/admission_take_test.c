@@ -130,7 +130,7 @@ static void wait_in_vain(void *arg)
     assert_int_equal(admission_take(live_pool, &t, 4096, clock_ms() + 60), ADMISSION_LATE);
     assert_true(clock_ms() - begin >= 30);
     assert_true(clock_ms() < t.deadline + LIVE_SOON_MS);
-    assert_int_equal(admission_take(live_pool, &t, 4096, clock_ms()), ADMISSION_LATE);
+    assert_int_equal(admission_take(live_pool, &t, 4096, clock_ms()), ADMISSION_LEFT);
     live_give_all();
     assert_int_equal(admission_take(live_pool, &t, 4096, clock_ms()), ADMISSION_GRANTED);
     admission_give(live_pool, &t, ADMISSION_LOST, 0, 0);
@@ -140,7 +140,8 @@ static void test_too_late(void **state)
 {
     live_pool = live_open(0, "late");
     live_run(wait_in_vain, NULL);
-    assert_int_equal(live_numbers("late").classes[ADMISSION_STRANGER].late, 2);
+    assert_int_equal(live_numbers("late").classes[ADMISSION_STRANGER].late, 1);
+    assert_int_equal(live_numbers("late").classes[ADMISSION_STRANGER].left, 1); /* who does not wait */
     assert_int_equal(live_numbers("late").used, 0);
 }
 

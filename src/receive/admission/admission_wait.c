@@ -203,6 +203,8 @@ co_fn enum admission_end admission_take(struct admission *a, struct admission_ti
     if (end != ADMISSION_LATE)
         return end;
     end = wait_for_slot(a, ticket, &w, until);
+    if (end == ADMISSION_LATE && deadline <= now.ms)
+        end = ADMISSION_LEFT;
     if (end != ADMISSION_GRANTED)
         admission_end(a, ticket, end);
     return end;

@@ -75,10 +75,8 @@ static co_fn enum admission_end take(struct passage *p)
     if (p->outer->deadline <= now)
         return ADMISSION_LATE;
     p->came_late = has_left(p);
-    if (p->came_late) {
-        end = admission_take(p->admit->admission, p->ticket, bytes, now);
-        return end == ADMISSION_GRANTED ? end : ADMISSION_LEFT;
-    }
+    if (p->came_late)
+        return admission_take(p->admit->admission, p->ticket, bytes, now);
     watch(p, left_waiting);
     end = admission_take(p->admit->admission, p->ticket, bytes, p->outer->deadline);
     watch(p, NULL);
