@@ -26,7 +26,7 @@ enum admission_standing {
     ADMISSION_REFUSED, /* once: may be one that never comes back */
     ADMISSION_IN_LINE,
     ADMISSION_CALLED,
-    ADMISSION_WELCOME, /* called and not come in time, or let in and got no verdict */
+    ADMISSION_WELCOME, /* called or to be called and not come in time, or let in and got no verdict */
 };
 struct admission_record {
     struct admission_key key;

@@ -163,6 +163,13 @@ void admission_line_return(struct admission_record *r, unsigned pool, unsigned c
 
 /* ---- calling ---- */
 
+/* It may be gone, or come back more seldom than others: when it does, that tells how long it takes. */
+static void welcome(struct admission_shared *s, struct admission_record *r, uint64_t now)
+{
+    stand_away(s, r, ADMISSION_WELCOME);
+    r->called_ms = now;
+}
+
 static void give_up_called(struct admission_shared *s, struct admission_line *l, uint64_t now)
 {
     uint64_t life = times(l->return_ms, CALL_TIMES, CALL_LEAST_MS, CALL_MOST_MS);
@@ -189,7 +196,7 @@ void admission_line_call(struct admission_shared *s, unsigned pool, unsigned cla
         struct admission_record *r = &s->records[l->first];
 
         if (now - r->tried_ms >= gone)
-            stand_away(s, r, ADMISSION_NO_LINE);
+            welcome(s, r, now);
         else if (s->pools[pool].n.classes[class].called < wanted)
             call(s, r, now);
         else

@@ -6,7 +6,7 @@
  * called, as many as must be on their way so that their messages keep the queue at its level: the filter's
  * rate times the time that a called client takes to come back, divided by the part of them that does come
  * back; both are measured. A called client that does not come in time is counted on no longer, and is still
- * welcome; one that has not tried for long leaves the line.
+ * welcome; so is one that has stood until its turn came and had not tried for long then.
  */
 #ifndef ADMISSION_ADMISSION_LINE_H
 #define ADMISSION_ADMISSION_LINE_H
@@ -24,8 +24,8 @@ void admission_line_join(struct admission_shared *s, struct admission_record *r,
 void admission_line_leave(struct admission_shared *s, struct admission_record *r);
 /* It was let in, and got no verdict: as welcome as if it had been called and had not come. */
 void admission_line_return(struct admission_record *r, unsigned pool, unsigned class);
-/* Forgets who is gone, and calls. per_ms: messages that the class gets done in a millisecond; lack: messages
- * by which the queue is short (negative: beyond its level). */
+/* Counts no longer on who seems to be gone, and calls. per_ms: messages that the class gets done in a
+ * millisecond; lack: messages by which the queue is short (negative: beyond its level). */
 void admission_line_call(struct admission_shared *s, unsigned pool, unsigned class, double per_ms,
                          double lack, uint64_t now);
 /* Called clients that will come, on average. */

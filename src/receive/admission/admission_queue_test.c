@@ -152,10 +152,30 @@ static void test_line_forgets_who_is_gone(void **state)
     assert_int_equal(n->called, 0);
     assert_int_equal(n->in_line, 0);
     assert_int_equal(client(s, 0)->standing, ADMISSION_WELCOME);
-    assert_int_equal(client(s, 3)->standing, ADMISSION_NO_LINE);
+    assert_int_equal(client(s, 3)->standing, ADMISSION_WELCOME);
     assert_true(s->pools[0].queues[ADMISSION_STRANGER].line.returns < 1);
     admission_line_tries(s, client(s, 0), much_later + 5);
     assert_int_equal(client(s, 0)->standing, ADMISSION_CALLED);
+    talloc_free(s);
+}
+
+/* One that comes every ten minutes has stood in line like others, and is let in when it comes. */
+static void test_seldom_retries_keep_their_turn(void **state)
+{
+    struct admission_shared *s = admission_test_begin();
+    const struct admission_line *l = &s->pools[0].queues[ADMISSION_STRANGER].line;
+    double return_ms = l->return_ms;
+
+    refuse(s, client(s, 1), 1000);
+    refuse(s, client(s, 1), 601000);
+    admission_line_call(s, 0, ADMISSION_STRANGER, 0, 0, 602000);
+    assert_int_equal(client(s, 1)->standing, ADMISSION_IN_LINE);
+    admission_line_call(s, 0, ADMISSION_STRANGER, 0, 0, 1100000);
+    assert_int_equal(client(s, 1)->standing, ADMISSION_WELCOME);
+    admission_line_tries(s, client(s, 1), 1201000);
+    assert_int_equal(client(s, 1)->standing, ADMISSION_CALLED);
+    assert_true(l->return_ms > return_ms);
+    assert_true(l->returns == 1);
     talloc_free(s);
 }
 
@@ -235,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_restored_records_are_checked),
         cmocka_unit_test(test_line_calls_in_order),
         cmocka_unit_test(test_line_forgets_who_is_gone),
+        cmocka_unit_test(test_seldom_retries_keep_their_turn),
         cmocka_unit_test(test_earliest_first_in_a_class),
         cmocka_unit_test(test_shares),
     };
