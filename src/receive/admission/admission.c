@@ -44,6 +44,8 @@ struct admission_answer admission_judge(struct admission *a, const struct admiss
 
     admission_unlock();
     admission_pass_on(a, &news);
+    if (answer.step != ADMISSION_FULL)
+        admission_be_uneasy(a);
     return answer;
 }
 
@@ -95,10 +97,24 @@ static void forget_predecessor(unsigned worker)
     opened = getpid();
 }
 
+/* Who moved its classes may be gone. */
+static bool is_pool_uneasy(const struct admission_pool *p)
+{
+    for (unsigned i = 0; i < ADMISSION_CLASSES; i++)
+        if (p->n.classes[i].step != ADMISSION_FULL)
+            return true;
+    return false;
+}
+
 static struct error *join_pool(struct admission *a, const char *filter, const struct admission_settings *set)
 {
+    struct admission_shared *s;
+    bool is_uneasy;
+
     forget_predecessor(a->worker);
-    a->pool = admission_core_pool(admission_lock(), filter, a->hash, a->worker, set, admission_now().ms);
+    s = admission_lock();
+    a->pool = admission_core_pool(s, filter, a->hash, a->worker, set, admission_now().ms);
+    is_uneasy = a->pool < ADMISSION_POOLS && is_pool_uneasy(&s->pools[a->pool]);
     admission_unlock();
     admission_save(false);
     if (a->pool == ADMISSION_POOLS)
@@ -106,6 +122,8 @@ static struct error *join_pool(struct admission *a, const char *filter, const st
                          "more than %d filters with smtpd_proxy_concurrency_limit, those that workers of an "
                          "older configuration still have included",
                          ADMISSION_POOLS);
+    if (is_uneasy)
+        admission_be_uneasy(a);
     return NULL;
 }
 

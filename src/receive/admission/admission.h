@@ -96,7 +96,7 @@ void admission_forget(unsigned worker);
 /* The filter's pool in one worker, for all its sessions; owned by ctx. *a_r is NULL when there is nothing to
  * decide (smtpd_proxy_concurrency_limit = 0), and in a trial (worker == ADMISSION_WORKERS), which checks the
  * values and touches nothing shared. Services with the same filter share its pool; the last opened sets its
- * parameters. */
+ * parameters. After co_init(). */
 struct admission;
 struct error *admission_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker,
                              struct admission **a_r);

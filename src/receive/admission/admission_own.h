@@ -16,6 +16,8 @@ struct admission {
 /* After the lock was given back: wakes who has got a slot, here and in other workers, and logs what changed.
  */
 void admission_pass_on(const struct admission *a, const struct admission_news *news);
+/* A class stands on another step than full: this worker looks from now on whether it may come down. */
+void admission_be_uneasy(const struct admission *a);
 /* The message ends; `end` tells how its waiting ended. */
 void admission_end(struct admission *a, struct admission_ticket *ticket, enum admission_end end);
 

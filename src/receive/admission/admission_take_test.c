@@ -1,5 +1,6 @@
 /* Taking a slot in coroutines of one process: turns, and every way in which waiting ends. */
 #include "admission_live.h"
+#include "admission_own.h"
 #include "clock.h"
 
 #include <setjmp.h>
@@ -174,6 +175,57 @@ static void test_slot_that_nobody_told_of(void **state)
     assert_int_equal(live_numbers("untold").used, 0);
 }
 
+/* ---- steps ---- */
+
+/* Somebody has moved the class, and is no more. */
+static struct admission_class_numbers *step_of_nobody(void)
+{
+    struct admission_pool *p = &admission_lock()->pools[live_pool->pool];
+
+    p->n.classes[ADMISSION_STRANGER].step = ADMISSION_451;
+    p->queues[ADMISSION_STRANGER].step_since = clock_ms();
+    admission_unlock();
+    return &p->n.classes[ADMISSION_STRANGER];
+}
+
+static void wait_for_full(const struct admission_class_numbers *n)
+{
+    uint64_t until;
+
+    clock_skip_ms(ADMISSION_STEP_MS);
+    until = clock_ms() + LIVE_SOON_MS;
+    while (n->step != ADMISSION_FULL) {
+        assert_true(clock_ms() < until);
+        co_sleep(clock_ms() + 10, "the step to be left");
+    }
+}
+
+static void open_to_a_step(void *arg)
+{
+    struct admission_class_numbers *n;
+
+    live_pool = live_open(0, "steps");
+    n = step_of_nobody();
+    live_pool = live_open(0, "steps");
+    wait_for_full(n);
+}
+
+static void be_told_a_step(void *arg)
+{
+    struct admission_class_numbers *n = step_of_nobody();
+    struct admission_ticket t;
+
+    live_judge(live_pool, &t);
+    admission_release(live_pool, &t);
+    wait_for_full(n);
+}
+
+static void test_step_that_nobody_looks_after(void **state)
+{
+    live_run(open_to_a_step, NULL);
+    live_run(be_told_a_step, NULL);
+}
+
 static void test_release_is_harmless(void **state)
 {
     struct admission_ticket t = {0};
@@ -218,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_too_late),
         cmocka_unit_test(test_slot_that_nobody_told_of),
+        cmocka_unit_test(test_step_that_nobody_looks_after),
         cmocka_unit_test(test_release_is_harmless),
         cmocka_unit_test(test_classes_of_clients),
     };

@@ -1,6 +1,6 @@
 /*
  * Waiting for a slot: a coroutine for each waiting message, and one for each worker that listens to its bell
- * as long as somebody waits, or a class that it saw change stands on another step than full. A slot that this
+ * as long as somebody waits, or a class that it saw there stands on another step than full. A slot that this
  * worker's own message gave back wakes the next here directly.
  */
 #include "admission_own.h"
@@ -91,10 +91,8 @@ void admission_pass_on(const struct admission *a, const struct admission_news *n
         }
     admission_save_soon();
     log_changes(news);
-    if (news->changes > 0) {
-        the.is_uneasy = true;
-        start_listening(a);
-    }
+    if (news->changes > 0)
+        admission_be_uneasy(a);
 }
 
 /* ---- listening ---- */
@@ -142,6 +140,12 @@ static void start_listening(const struct admission *a)
     copy = mem_new(NULL, struct admission);
     *copy = *a;
     co_spawn(listen_to_bell, copy, "admission");
+}
+
+void admission_be_uneasy(const struct admission *a)
+{
+    the.is_uneasy = true;
+    start_listening(a);
 }
 
 /* ---- waiting ---- */
