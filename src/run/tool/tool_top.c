@@ -104,16 +104,26 @@ static void show_class(const char *name, const struct admission_class_numbers *c
            (unsigned long long)c->left);
 }
 
+/* A pool's place may be another's by now. */
+static const struct admission_pool_numbers *find_pool(const struct look *l, const char *name)
+{
+    for (size_t i = 0; l != NULL && i < ADMISSION_POOLS; i++)
+        if (strcmp(l->n.admission.pools[i].name, name) == 0)
+            return &l->n.admission.pools[i];
+    return NULL;
+}
+
 static void show_pool(const struct look *l, const struct look *last, size_t i)
 {
     const struct admission_pool_numbers *p = &l->n.admission.pools[i];
+    const struct admission_pool_numbers *before = find_pool(last, p->name);
     char text[24];
 
     if (p->name[0] == '\0')
         return;
     printf("\nFILTER %s: slots %u of %u (at most %u), %.2f s a message, %s messages/s, 95 %% within %.2f s\n",
            p->name, p->used, p->limit, p->most, p->service_ms / 1e3,
-           rate(text, outcomes(p), last ? outcomes(&last->n.admission.pools[i]) : 0, l, last),
+           rate(text, outcomes(p), before ? outcomes(before) : 0, l, last),
            percentile_ms(p->service, 95) / 1e3);
     printf("  %-10s %8s %8s %8s %8s %8s %8s  %-5s %9s %9s %9s %7s %7s\n", "CLASS", "SENDING", "WAITING",
            "FILTER", "IN LINE", "EXPECT S", "WAITED S", "STEP", "FILTERED", "ELSEWHERE", "REFUSED", "LATE",
