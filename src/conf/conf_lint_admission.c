@@ -28,6 +28,11 @@ static uint64_t time_of(const struct conf *c, const char *name)
     return ms;
 }
 
+bool conf_lint_wants_slots(const struct conf_service *s)
+{
+    return conf_lint_has_filter(s) && conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
+}
+
 static bool is_whole(const struct conf *c)
 {
     static const char *const words[] = {"speed_adjust", NULL};
@@ -40,18 +45,37 @@ static bool is_whole(const struct conf *c)
 
 /* ---- the rules ---- */
 
+/* Told at what the administrator has set: the patience, or the timeout that cuts the default. */
 static void lint_patience(const struct conf *c, struct conf_faults *faults)
 {
+    const struct conf_entry *timeout = conf_entry_find(c, "smtpd_proxy_timeout");
     uint64_t most = time_of(c, "smtpd_proxy_timeout");
 
     for (size_t i = 0; i < CLASSES; i++) {
         const struct conf_entry *e = conf_entry_find(c, classes[i].patience);
+        uint64_t patience = time_of(c, classes[i].patience);
 
-        if (e != NULL && time_of(c, classes[i].patience) > most)
+        if (patience <= most)
+            continue;
+        if (e != NULL)
             conf_fault_add(faults, CONF_WARNING, e->file, e->line,
                            "%s = %s: is cut to smtpd_proxy_timeout (%llus)", e->name, e->value,
                            (unsigned long long)(most / 1000));
+        else if (timeout != NULL && most > 0)
+            conf_fault_add(faults, CONF_WARNING, timeout->file, timeout->line,
+                           "%s = %s: cuts the patience of clients (%llus by default)", timeout->name,
+                           timeout->value, (unsigned long long)(patience / 1000));
     }
+}
+
+static void lint_minimum(const struct conf *c, struct conf_faults *faults)
+{
+    const struct conf_entry *e = conf_entry_find(c, "smtpd_proxy_concurrency_minimum");
+    long limit = conf_lint_number(c, "smtpd_proxy_concurrency_limit");
+
+    if (e != NULL && conf_lint_number(c, "smtpd_proxy_concurrency_minimum") > limit)
+        conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                       "%s = %s: is cut to smtpd_proxy_concurrency_limit (%ld)", e->name, e->value, limit);
 }
 
 static void lint_shares(const struct conf *c, struct conf_faults *faults)
@@ -72,10 +96,11 @@ static void lint_shares(const struct conf *c, struct conf_faults *faults)
                        set->value, sum);
 }
 
-static bool has_service(const struct conf_services *all, struct bytes name)
+/* What the queue may give mail to. */
+static bool has_transport(const struct conf_services *all, struct bytes name)
 {
     for (size_t i = 0; i < all->n; i++)
-        if (bytes_eq(name, bytes_of(all->at[i].name)))
+        if (all->at[i].type == CONF_UNIX && bytes_eq(name, bytes_of(all->at[i].name)))
             return true;
     return false;
 }
@@ -87,11 +112,12 @@ static void lint_hold(const struct conf *c, const struct conf_services *all, str
     char *text = conf_lint_text(NULL, c, "smtpd_proxy_hold_filter");
     size_t n = strcspn(text, ":");
 
-    if (e != NULL && text[0] != '\0' && (text[n] != ':' || !has_service(all, bytes(text, n))))
+    if (e != NULL && text[0] != '\0' && (text[n] != ':' || !has_transport(all, bytes(text, n))))
         conf_fault_add(
             faults, CONF_ERROR, e->file, e->line,
-            "%s = %s: transport:nexthop is wanted, with a transport that is a service of master.cf", e->name,
-            e->value);
+            "%s = %s: transport:nexthop is wanted, with a transport that is a service of master.cf "
+            "(type unix)",
+            e->name, e->value);
     talloc_free(text);
 }
 
@@ -105,7 +131,8 @@ static size_t count_items(const char *list)
     return n;
 }
 
-/* The most sessions of a filter all of whose endpoints are services of ours; 0: no limit, or not ours. */
+/* The most sessions of a filter all of whose endpoints are services of ours; 0: no limit, not ours, or none.
+ */
 static long filter_maxproc(const struct conf_services *all, const char *filter)
 {
     void *ctx = talloc_new(NULL);
@@ -124,10 +151,11 @@ static long filter_maxproc(const struct conf_services *all, const char *filter)
     return has_limit && found == count_items(filter) ? sum : 0;
 }
 
-static void lint_maxproc(const struct conf *c, const struct conf_services *all, struct conf_faults *faults)
+static void lint_maxproc(const struct conf *c, const char *name, const struct conf_services *all,
+                         struct conf_faults *faults)
 {
     const struct conf_entry *e = conf_entry_find(c, "smtpd_proxy_concurrency_limit");
-    char *filter = conf_lint_text(NULL, c, "smtpd_proxy_filter");
+    char *filter = conf_lint_text(NULL, c, name);
     long most = filter_maxproc(all, filter), limit = conf_lint_number(c, "smtpd_proxy_concurrency_limit");
 
     if (e != NULL && most > 0 && limit > most)
@@ -138,53 +166,27 @@ static void lint_maxproc(const struct conf *c, const struct conf_services *all, 
     talloc_free(filter);
 }
 
-/* ---- all services ---- */
-
-static bool wants_slots(const struct conf_service *s)
-{
-    return conf_lint_has_filter(s) && conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
-}
-
-static void add_filter(const void *ctx, const struct conf *c, const char *name, const char **found, size_t *n)
-{
-    const char *filter = conf_lint_text(ctx, c, name);
-
-    for (size_t i = 0; i < *n; i++)
-        if (strcmp(found[i], filter) == 0)
-            return;
-    if (filter[0] != '\0')
-        found[(*n)++] = filter;
-}
-
-void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults)
+static void lint_loop(const struct conf_service *s, struct conf_faults *faults)
 {
     void *ctx = talloc_new(NULL);
-    const char *found[CONF_SLOT_FILTERS + 2]; /* a service has two at most */
-    size_t n = 0;
+    char *own = conf_lint_endpoint(ctx, s, conf_lint_text(ctx, s->conf, "smtpd_proxy_cheap_filter"));
 
-    for (size_t i = 0; i < all->n && n <= CONF_SLOT_FILTERS; i++) {
-        const struct conf_service *s = &all->at[i];
-
-        if (!wants_slots(s))
-            continue;
-        add_filter(ctx, s->conf, "smtpd_proxy_filter", found, &n);
-        add_filter(ctx, s->conf, "smtpd_proxy_cheap_filter", found, &n);
-        if (n > CONF_SLOT_FILTERS)
-            conf_fault_add(faults, CONF_ERROR, s->file, s->line,
-                           "more than %d filters with smtpd_proxy_concurrency_limit", CONF_SLOT_FILTERS);
-    }
+    if (own != NULL)
+        conf_fault_add(faults, CONF_ERROR, s->file, s->line,
+                       "mail loop: \"%s\" is its own smtpd_proxy_cheap_filter (%s)", s->name, own);
     talloc_free(ctx);
 }
-
-/* ---- one service ---- */
 
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults)
 {
-    if (!wants_slots(s) || !is_whole(s->conf))
+    if (!conf_lint_wants_slots(s) || !is_whole(s->conf))
         return;
     lint_patience(s->conf, faults);
     lint_shares(s->conf, faults);
-    lint_maxproc(s->conf, all, faults);
+    lint_minimum(s->conf, faults);
+    lint_maxproc(s->conf, "smtpd_proxy_filter", all, faults);
+    lint_maxproc(s->conf, "smtpd_proxy_cheap_filter", all, faults);
     lint_hold(s->conf, all, faults);
+    lint_loop(s, faults);
 }

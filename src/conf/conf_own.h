@@ -119,10 +119,17 @@ char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const ch
 
 /* ---- conf_lint_admission.c ---- */
 
-/* Warnings about the slots of a before-filter server's filter, and about who may wait for one. */
+/* Faults of the slots of a before-filter server's filter, and of who may wait for one. */
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults);
-/* A fault at the first service whose filter is one more than a host may have with slots. */
+/* Whether it is an smtpd with a filter that takes so many messages at once. */
+bool conf_lint_wants_slots(const struct conf_service *s);
+
+/* ---- conf_lint_filters.c ---- */
+
+/* A fault at the first service whose filter is one more than a host may have with slots; warnings about
+ * services that do not agree about a filter that they share, and about ways beside it that no ladder takes.
+ */
 void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults);
 
 /* ---- conf_lint_needs.c ---- */

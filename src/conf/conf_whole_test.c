@@ -10,6 +10,7 @@ static void test_lint(void **state)
 #define FRONT          "smtp inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025\n"
 #define SLOTS          "smtpd_proxy_options = speed_adjust\nsmtpd_proxy_concurrency_limit = 20\n"
 #define FILTERED(port) "127.0.0.1:" port " inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.2:" port "\n"
+#define TWIN(set)      "127.0.0.1:2 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025 -o " set "\n"
 #define EIGHT                                                                                                \
     FILTERED("1")                                                                                            \
     FILTERED("2")                                                                                            \
@@ -123,8 +124,45 @@ static void test_lint(void **state)
         {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.2:9\n", EIGHT, CONF_ERROR, "master.cf", 8,
          "more than 8 filters with"},
         {"", EIGHT FRONT, 0, NULL, 0, NULL},
-        {SLOTS "smtpd_proxy_hold_filter = scan:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n", 0, NULL,
-         0, NULL},
+        {SLOTS "smtpd_proxy_hold_filter = scan:[127.0.0.1]:10\nsmtpd_proxy_good_steps = full, HOLD 80\n",
+         FRONT "scan unix - - n - - smtp\n", 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_hold_filter = scan:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n",
+         CONF_WARNING, "main.cf", 4, "has no effect: no smtpd_proxy_*_steps has the step hold"},
+        {SLOTS "smtpd_proxy_hold_filter = smtp:[127.0.0.1]:10\n", front, CONF_ERROR, "main.cf", 4,
+         "(type unix)"},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.2:9\nsmtpd_proxy_own_steps = full, hold 80\n", front,
+         CONF_WARNING, "main.cf", 4, "has no effect: no smtpd_proxy_*_steps has the step cheap"},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.2:9\n",
+         FRONT "127.0.0.1:1 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.2:8 -o "
+               "smtpd_proxy_auth_steps=full,cheap,50\n",
+         0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.1:9\nsmtpd_proxy_own_steps = full, cheap 80\n",
+         FRONT "127.0.0.1:9 inet n - n - 19 filter\n", CONF_WARNING, "main.cf", 3,
+         "smtpd_proxy_concurrency_limit = 20: the filter 127.0.0.1:9 takes 19 at once"},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.1:25\nsmtpd_proxy_own_steps = full, cheap 80\n", front,
+         CONF_ERROR, "master.cf", 1, "\"smtp\" is its own smtpd_proxy_cheap_filter (127.0.0.1:25)"},
+        {SLOTS "smtpd_proxy_concurrency_minimum = 21\nsmtpd_proxy_concurrency_mode = adaptive\n", front,
+         CONF_WARNING, "main.cf", 4, "= 21: is cut to smtpd_proxy_concurrency_limit (20)"},
+        {SLOTS "smtpd_proxy_timeout = 50s\n", front, CONF_WARNING, "main.cf", 4,
+         "smtpd_proxy_timeout = 50s: cuts the patience of clients (100s by default)"},
+        {SLOTS "smtpd_proxy_timeout = 200s\n", front, 0, NULL, 0, NULL},
+        {SLOTS, FRONT TWIN("smtpd_proxy_own_patience=100s"), 0, NULL, 0, NULL},
+        {SLOTS, FRONT TWIN("smtpd_proxy_own_patience=50s"), CONF_WARNING, "master.cf", 2,
+         "\"smtp\" and \"127.0.0.1:2\" share the filter 127.0.0.1:10025 with another "
+         "smtpd_proxy_own_patience:"},
+        {SLOTS, FRONT TWIN("smtpd_proxy_stranger_steps=full"), CONF_WARNING, "master.cf", 2,
+         "with another smtpd_proxy_stranger_steps: the worker that starts last sets it for both"},
+        {SLOTS, FRONT TWIN("smtpd_proxy_concurrency_limit=0"), CONF_WARNING, "master.cf", 2,
+         "the filter 127.0.0.1:10025 has slots for \"smtp\", and takes what \"127.0.0.1:2\" sends without "
+         "one"},
+        {"", FRONT TWIN("smtpd_proxy_own_share=7"), CONF_WARNING, "master.cf", 2, "has no effect without"},
+        {SLOTS,
+         FRONT "127.0.0.1:2 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:3 -o "
+               "smtpd_proxy_cheap_filter=127.0.0.1:10025 -o smtpd_proxy_own_steps=cheap,50\n",
+         CONF_WARNING, "master.cf", 2,
+         "127.0.0.1:10025 is smtpd_proxy_filter of \"smtp\" and smtpd_proxy_cheap_filter of \"127.0.0.1:2\""},
+        {SLOTS "smtpd_proxy_cheap_filter = 127.0.0.2:9\nsmtpd_proxy_own_steps = full, cheap 80\n",
+         FRONT FILTERED("1") FILTERED("2"), 0, NULL, 0, NULL},
         {SLOTS "smtpd_proxy_hold_filter = sca:[127.0.0.1]:10\n", FRONT "scan unix - - n - - smtp\n",
          CONF_ERROR, "main.cf", 4, "with a transport that is a service of master.cf"},
         {SLOTS "smtpd_proxy_hold_filter = scan\n", FRONT "scan unix - - n - - smtp\n", CONF_ERROR, "main.cf",
