@@ -50,7 +50,7 @@ const char *queue_directory(const struct queue *q);
 void queue_settle(struct queue *q);
 
 /* Before the processes that write messages are forked: memory of the host, in which they tell each other the
- * ids of queue files. Without it queue_id_is_free() looks into every place. */
+ * ids of queue files. Without it queue_id_is_free() looks into every place, and no message was taken. */
 void queue_prepare(void);
 
 /* No message of this id is anywhere in the queue. */
@@ -134,6 +134,10 @@ struct error *queue_message_move(struct queue *q, const char *id, enum queue_pla
 struct error *queue_message_remove(struct queue *q, enum queue_place place, const char *id);
 /* Finds where an id is. */
 bool queue_message_find(struct queue *q, const char *id, enum queue_place *place_r);
+/* The scheduler has taken the message from incoming, since the servers were started: it was complete,
+ * wherever it is now. A message that is not found is asked for by this afterwards, since it may have gone
+ * meanwhile. More than 131072 messages later it may be forgotten. */
+bool queue_was_taken(const char *id);
 
 /* Every complete message of a place, in no order; the callback returns false to stop, and may move or remove
  * the message that it is given. mtime: retry time; size: of the whole file. Blocking. */

@@ -190,6 +190,8 @@ struct error *queue_message_move(struct queue *q, const char *id, enum queue_pla
     if (!queue_path(q, from, id, from_path) || !queue_path(q, to, id, to_path))
         return bad_id();
     queue_seen_note(bytes_of(id));
+    if (from == QUEUE_INCOMING && to == QUEUE_ACTIVE)
+        queue_taken_note(bytes_of(id));
     if (to == QUEUE_DEFERRED && utimensat(q->place[from], from_path, times, AT_SYMLINK_NOFOLLOW) != 0)
         code = errno;
     if (code == 0)

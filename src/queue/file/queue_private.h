@@ -93,5 +93,7 @@ bool queue_unescape(char *text);
 void queue_seen_note(struct bytes id);
 /* It is certain that there was none. False: there was, or nothing is known of it. */
 bool queue_seen_is_new(struct bytes id);
+/* The scheduler is about to take the message of this id. */
+void queue_taken_note(struct bytes id);
 
 #endif

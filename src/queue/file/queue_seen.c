@@ -1,10 +1,12 @@
 /*
- * Ids that queue files got lately, or have that were moved, or found by a scan. See queue_private.h.
+ * Ids that queue files got lately, or have that were moved, or found by a scan; and those of messages that
+ * the scheduler took lately. See queue_private.h and queue_file.h.
  *
  * A set of buckets without a lock. Each place holds an id's second and 32 bits of its hash, so it is changed
  * by one store. A full bucket forgets its oldest, and from then on the horizon tells that nothing is known of
  * ids up to that second. Before the servers were started nothing is known either; what a clock that was fast
- * then has named for a later second, the repair at start-up finds.
+ * then has named for a later second, the repair at start-up finds. Of what was taken that does not matter:
+ * only what is there is asked for.
  */
 #include "queue_private.h"
 
@@ -20,7 +22,7 @@ struct seen {
     _Alignas(64) _Atomic uint64_t place[BUCKETS][WAYS]; /* 0: free */
 };
 
-static struct seen *seen;
+static struct seen *seen, *taken;
 
 static uint64_t now(void)
 {
@@ -30,6 +32,7 @@ static uint64_t now(void)
 void queue_prepare(void)
 {
     seen = shared_map(sizeof(*seen), "the ids of queue files");
+    taken = shared_map(sizeof(*taken), "the ids of messages that were taken");
     atomic_store(&seen->horizon, now() + AHEAD);
 }
 
@@ -43,9 +46,9 @@ static uint64_t hash_of(struct bytes id)
     return hash;
 }
 
-static _Atomic uint64_t *bucket_of(uint64_t hash)
+static _Atomic uint64_t *bucket_of(struct seen *set, uint64_t hash)
 {
-    return seen->place[(hash >> 32) % BUCKETS];
+    return set->place[(hash >> 32) % BUCKETS];
 }
 
 static uint64_t mark_of(uint64_t time, uint64_t hash)
@@ -72,38 +75,65 @@ static _Atomic uint64_t *place_for(_Atomic uint64_t bucket[WAYS], uint64_t mark,
     return best;
 }
 
-static void raise_horizon(uint64_t time)
+static void raise_horizon(struct seen *set, uint64_t time)
 {
-    uint64_t horizon = atomic_load(&seen->horizon);
+    uint64_t horizon = atomic_load(&set->horizon);
 
-    while (horizon < time && !atomic_compare_exchange_weak(&seen->horizon, &horizon, time))
+    while (horizon < time && !atomic_compare_exchange_weak(&set->horizon, &horizon, time))
         ;
 }
 
 /* The horizon rises before something is forgotten, so that nobody takes it for unseen in between. */
-void queue_seen_note(struct bytes id)
+static void note(struct seen *set, struct bytes id)
 {
     uint64_t time = mail_id_time(id), hash = hash_of(id), mark = mark_of(time, hash), old;
     _Atomic uint64_t *place;
 
-    if (seen == NULL || time > UINT32_MAX)
+    if (set == NULL || time > UINT32_MAX)
         return;
-    while (time > atomic_load(&seen->horizon)) {
-        place = place_for(bucket_of(hash), mark, &old);
+    while (time > atomic_load(&set->horizon)) {
+        place = place_for(bucket_of(set, hash), mark, &old);
         if (old == mark)
             return;
-        raise_horizon(old >> 32 < time ? old >> 32 : time);
+        raise_horizon(set, old >> 32 < time ? old >> 32 : time);
         if (old >> 32 >= time || atomic_compare_exchange_strong(place, &old, mark))
             return;
     }
 }
 
+static bool is_noted(struct seen *set, uint64_t time, uint64_t hash)
+{
+    uint64_t found;
+
+    place_for(bucket_of(set, hash), mark_of(time, hash), &found);
+    return found == mark_of(time, hash);
+}
+
+void queue_seen_note(struct bytes id)
+{
+    note(seen, id);
+}
+
 bool queue_seen_is_new(struct bytes id)
 {
-    uint64_t time = mail_id_time(id), hash = hash_of(id), old;
+    uint64_t time = mail_id_time(id), hash = hash_of(id);
 
     if (seen == NULL || time == 0 || time > now() + AHEAD)
         return false;
-    place_for(bucket_of(hash), mark_of(time, hash), &old);
-    return old != mark_of(time, hash) && time > atomic_load(&seen->horizon);
+    return !is_noted(seen, time, hash) && time > atomic_load(&seen->horizon);
+}
+
+/* ---- what was taken ---- */
+
+void queue_taken_note(struct bytes id)
+{
+    note(taken, id);
+}
+
+bool queue_was_taken(const char *id)
+{
+    struct bytes text = bytes_of(id);
+    uint64_t time = mail_id_time(text);
+
+    return taken != NULL && time != 0 && time <= UINT32_MAX && is_noted(taken, time, hash_of(text));
 }

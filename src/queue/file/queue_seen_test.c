@@ -33,6 +33,7 @@ static void test_nothing_is_known_without_memory(void **state)
 {
     queue_seen_note(id_of(seconds(), 1));
     assert_false(queue_seen_is_new(id_of(seconds(), 2)));
+    assert_false(queue_was_taken(id_of(seconds(), 1).p));
 }
 
 static int start(void **state)
@@ -171,6 +172,39 @@ static void test_what_the_future_named_is_found_at_start(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* As a message whose writer died, and that was delivered before anybody asked. */
+static void test_what_was_taken_is_known_when_it_is_gone(void **state)
+{
+    char dir[] = "/tmp/queue_seen_test.XXXXXX", id[MAIL_ID_SIZE], command[64];
+    const struct queue_conf conf = {.directory = dir, .hash_depth = 1};
+    struct queue *q;
+    int status;
+    pid_t pid;
+
+    assert_non_null(mkdtemp(dir));
+    assert_null(queue_open(NULL, &conf, &q));
+    mail_id_new(id); /* in the second of the start */
+    queue_seen_note(bytes_of(id));
+    assert_false(queue_was_taken(id));
+    make_file(dir, "incoming", id);
+    pid = fork();
+    if (pid == 0)
+        _exit(queue_message_move(q, id, QUEUE_INCOMING, QUEUE_ACTIVE, 0) != NULL ||
+              queue_message_remove(q, QUEUE_ACTIVE, id) != NULL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_true(queue_was_taken(id));
+    mail_id_new(id);
+    assert_false(queue_was_taken(id));
+    make_file(dir, "hold", id);
+    assert_null(queue_message_move(q, id, QUEUE_HOLD, QUEUE_INCOMING, 0));
+    assert_false(queue_was_taken(id));
+    assert_false(queue_was_taken("../etc/passwd"));
+    talloc_free(q);
+    format_print(command, sizeof(command), "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +216,7 @@ int main(void)
         cmocka_unit_test_setup(test_what_is_forgotten_is_not_known, start),
         cmocka_unit_test_setup(test_what_others_made_is_known_when_it_is_moved, start),
         cmocka_unit_test_setup(test_what_the_future_named_is_found_at_start, start),
+        cmocka_unit_test_setup(test_what_was_taken_is_known_when_it_is_gone, start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

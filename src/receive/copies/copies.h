@@ -11,7 +11,7 @@
  *     is still being received   it takes the place of the first, whose dot, should it come, is answered 451:
  *                               nobody hears that, since nobody asks for a copy who listens for the first
  *     is gone, or was refused   it is queued
- *     its worker died           the queue tells whether it was queued
+ *     its worker died           the queue tells whether it was queued, or delivered since
  *
  * The same message means the same IDENT, sender and recipients, these in any order: the parts of a message
  * that a filter has split are different ones. Parts that agree in all three are told apart by their order.
@@ -36,7 +36,7 @@ struct copies;
 struct copies_outlets {
     /* The sink that queues; nobody has begun it, memory of ctx. */
     struct mail_sink *(*next)(void *arg, void *ctx);
-    /* A worker died while it queued the message of this id: is it queued, for good? */
+    /* A worker died while it queued the message of this id: is it queued for good, or was it? */
     mail_waits bool (*is_queued)(void *arg, const char *id);
     void *arg;
 };

@@ -52,12 +52,13 @@ static co_fn bool is_durable(struct queue *q, const char *id)
     return code == 0;
 }
 
+/* Delivered already, perhaps: the scheduler takes a complete file as soon as its writer is dead. */
 static mail_waits bool is_queued(void *arg, const char *id)
 {
     struct queue *q = ((struct outlets *)arg)->queue;
     enum queue_place place;
 
-    return queue_message_find(q, id, &place) && is_durable(q, id);
+    return (queue_message_find(q, id, &place) || queue_was_taken(id)) && is_durable(q, id);
 }
 
 struct copies *daemon_copies_open(const void *ctx, const struct conf *conf, unsigned worker,
