@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum { EVENTS = 128 };
+enum { EVENTS = 128, ROUNDS = 32 };
 
 static struct {
     uv_loop_t *loop;
@@ -129,7 +129,7 @@ static int wait_for_events(struct epoll_event events[EVENTS])
     return n;
 }
 
-/* Events that found no room come with the next turn, which tells. */
+/* Not while there may be more that came before the turn. */
 static void tell_progress(uint64_t began_us, int n)
 {
     if (the.progress != NULL && n >= 0 && n < EVENTS)
@@ -148,16 +148,28 @@ static bool pass_on(const struct epoll_event *event)
     return false;
 }
 
-static void turn(void)
+/* All that there is, in rounds; the last one's n. Rounds are bounded, since more may come as fast as they are
+ * taken. */
+static int take_events(bool *is_libuv_due_r)
 {
     struct epoll_event events[EVENTS];
-    bool is_libuv_due = false;
-    uint64_t began_us = the.progress != NULL ? clock_us() : 0;
     int n = wait_for_events(events);
 
-    for (int i = 0; i < n; i++)
-        is_libuv_due |= pass_on(&events[i]);
-    tell_progress(began_us, n);
+    for (int round = 1;; round++) {
+        for (int i = 0; i < n; i++)
+            *is_libuv_due_r |= pass_on(&events[i]);
+        if (n < EVENTS || round == ROUNDS)
+            return n;
+        n = epoll_wait(the.epoll, events, EVENTS, 0);
+    }
+}
+
+static void turn(void)
+{
+    bool is_libuv_due = false;
+    uint64_t began_us = the.progress != NULL ? clock_us() : 0;
+
+    tell_progress(began_us, take_events(&is_libuv_due));
     if (is_libuv_due || timeout_of_libuv() == 0)
         uv_run(the.loop, UV_RUN_NOWAIT);
     co_run_ready();

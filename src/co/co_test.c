@@ -596,6 +596,40 @@ static void test_others_see_how_far_a_loop_is(void **state)
     close(bell);
 }
 
+/* ---- a loop that always has more to do than one look at the kernel tells it ---- */
+
+enum { MANY = 300 };
+
+static co_fn void be_busy(void *arg)
+{
+    static struct co_fd watches[MANY];
+    uint64_t one = 1, since;
+
+    bell = eventfd(0, EFD_NONBLOCK);
+    co_tell_progress(&progress, bell);
+    for (int i = 0; i < MANY; i++)
+        co_fd_open(&watches[i], eventfd(0, EFD_NONBLOCK), false);
+    since = clock_us();
+    for (int turn = 0; turn < 40; turn++) {
+        for (int i = 0; i < MANY; i++)
+            assert_int_equal(write(watches[i].fd, &one, sizeof(one)), sizeof(one));
+        co_yield ();
+    }
+    note(progress.seen_us > since ? "seen." : "?");
+    for (int i = 0; i < MANY; i++) {
+        co_fd_close(&watches[i], closed);
+        close(watches[i].fd);
+    }
+}
+
+static void test_others_see_how_far_a_busy_loop_is(void **state)
+{
+    co_spawn(be_busy, NULL, "busy");
+    co_run();
+    assert_string_equal(order, "seen.");
+    close(bell);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -615,6 +649,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_coroutines, start, end),
         cmocka_unit_test_setup_teardown(test_dump_names_what_each_waits_for, start, end),
         cmocka_unit_test_setup_teardown(test_others_see_how_far_a_loop_is, start, end),
+        cmocka_unit_test_setup_teardown(test_others_see_how_far_a_busy_loop_is, start, end),
         cmocka_unit_test(test_overflow_hits_the_guard),
     };
 
