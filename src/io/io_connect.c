@@ -97,6 +97,22 @@ co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoin
 
 /* ---- listen ---- */
 
+enum { SILENT_S = 20, PROBE_S = 5, PROBES = 3, UNACKNOWLEDGED_MS = 20000 };
+
+/* A peer that vanished without a word is known to be gone after half a minute, also while it has only to wait
+ * for us: what waits for its end does not wait for a command that never comes. Accepted sockets have it from
+ * their listener. */
+static void notice_vanished(int fd)
+{
+    int on = 1, silent = SILENT_S, probe = PROBE_S, probes = PROBES, unacknowledged = UNACKNOWLEDGED_MS;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &silent, sizeof(silent));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe, sizeof(probe));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged, sizeof(unacknowledged));
+}
+
 /* Only a socket that nobody serves is in the way of ours; anything else of that name is not ours to remove.
  */
 static void remove_stale(const char *path)
@@ -129,6 +145,7 @@ int io_listen(const struct io_address *a, int backlog, struct error **error_r)
     } else {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
         set_no_delay(fd, a->sa.ss_family);
+        notice_vanished(fd);
     }
     if (a->sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));

@@ -151,6 +151,23 @@ static void last_word(struct io_stream *s, struct io_stream *t)
     assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
 }
 
+static int option(int fd, int level, int name)
+{
+    socklen_t size = sizeof(int);
+    int value = -1;
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
+static void notices_a_peer_that_vanished(int fd)
+{
+    assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_in_range(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 1, 30);
+    assert_in_range(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 1, 10);
+    assert_in_range(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 1, 30000);
+}
+
 static void listening(void *arg)
 {
     struct io_address a, peer;
@@ -171,6 +188,7 @@ static void listening(void *arg)
     assert_null(io_connect(NULL, &a, in_ms(SOON_MS), &s));
     assert_int_equal(io_accept(l, in_ms(SOON_MS), &got, &peer, &code), IO_OK);
     assert_string_equal(io_address_host(&peer, text), "127.0.0.1");
+    notices_a_peer_that_vanished(got);
     t = io_stream_new(NULL, got);
     io_write(s, BYTES("hello"), in_ms(SOON_MS));
     io_flush(s, in_ms(SOON_MS));
