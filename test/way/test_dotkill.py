@@ -1,6 +1,7 @@
 """Clients that are gone around the final dot, and come back with the same message: it is filtered once. Also when the
 worker that has the first copy is kept from its processor (stopped) while the client goes and the retry reaches another.
-RUNS=1000 for a long run; SEED repeats one. And the other way round: what is no retry is filtered each time."""
+RUNS=1000 for a long run; SEED repeats one. And the other way round: what is no retry is filtered each time. The same where a
+retry finds no room at the filter, and would be queued unfiltered."""
 
 import os
 import random
@@ -17,7 +18,9 @@ from content import HEAD
 from fake_server import FakeServer
 from net import free_port, wait_until
 from server import Sallyport, smtpd
+from slow_filter import SlowFilter
 from smtp_client import Client
+from test_admission import hold_front, mark
 
 RUNS = int(os.environ.get("RUNS", "200"))
 SCAN = 0.03
@@ -224,3 +227,35 @@ def test_alike_messages_at_once_are_all_filtered(front):
         t.join(20)
     assert replies == [250] * 20
     assert front.scans(content) == 20
+
+
+def test_a_retry_without_room_is_told_what_is_remembered():
+    if Sallyport.missing():
+        pytest.skip(Sallyport.missing())
+    later = SlowFilter().start()
+    with hold_front(later.port) as chain:
+        later.target = chain.after_port
+        chain.filter.hold()
+        first = chain.begin("again")
+        wait_until(lambda: chain.filter.order() == ["again"], 10, "the message in the filter")
+        first.leave()
+        chain.wait_number(1, "verdicts_running")
+        chain.filter.let()
+        chain.wait_number(1, "verdicts")
+        chain.filter.gate.set()
+        queued = re.search(r"(\w+): removed$", chain.server.wait_log("removed$").string, re.M).group(1)
+        busy = chain.fill(0)
+        while chain.number("admission_turned_total", "stranger", step="hold") == 0:
+            assert len(busy) < 1000, "there is always room"
+            before = chain.judged()
+            busy.append(chain.begin(f"busy-{len(busy)}"))
+            wait_until(lambda: chain.judged() > before, 10, "the number of that", poll=0.02)
+        assert str(chain.send("again")) == f"250 2.0.0 Ok: queued as {queued}"
+        chain.server.wait_log(r"(?s)(\w+): admission: step hold: .*\1: remembered: END-OF-MESSAGE: 250 ")
+        chain.wait_number(0, "verdicts")
+        assert "again" not in chain.filter.order() + later.order()
+        assert len(chain.mailbox().find(mark("again"))) == 1
+        chain.send("again")     # its client has heard the first reply: this is another message
+        wait_until(lambda: len(chain.mailbox().find(mark("again"))) == 2, 10, "the second message")
+        assert later.order().count("again") == 1
+    later.stop()

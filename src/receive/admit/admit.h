@@ -5,6 +5,7 @@
  *     hook     at MAIL a message is judged; it gets a ticket, or "451 4.3.2", or another way (the ladder)
  *     gate     a complete message is answered from memory, or waits for its slot; a client that left loses
  * its turn, or, when the filter is at work already, has the verdict remembered
+ *     sink     before the queue, for the step hold: what the memory knows is not queued a second time
  */
 #ifndef ADMIT_ADMIT_H
 #define ADMIT_ADMIT_H
@@ -30,5 +31,7 @@ void admit_set_hold(struct admit *a);
 /* NULL: nothing is judged (smtpd_proxy_concurrency_limit = 0). */
 struct mail_hook *admit_hook(struct admit *a);
 struct proxy_gate *admit_gate(struct admit *a);
+/* Before the sink that queues what the filter has no room for; next is memory of ctx, too. */
+struct mail_sink *admit_hold_sink(void *ctx, struct admit *a, struct mail_sink *next);
 
 #endif

@@ -96,8 +96,8 @@ void admit_memory_begin(struct passage *p)
 
 static co_fn bool may_be_known(struct passage *p)
 {
-    return verdict_may_know(p->admit->verdict, p->outer->envelope, content_size(p->outer)) &&
-           (p->has_key || make_key(p, p->outer->spool));
+    return p->has_key || (verdict_may_know(p->admit->verdict, p->outer->envelope, content_size(p->outer)) &&
+                          make_key(p, p->outer->spool));
 }
 
 /* While it waits for a scan it is not in hand: that scan is what the next retry waits for. RUNNING: the
@@ -123,8 +123,7 @@ static co_fn enum verdict_found find(struct passage *p, struct mail_reply *reply
     return VERDICT_RUNNING;
 }
 
-/* True: *reply_r is the answer. */
-static co_fn bool recall(struct passage *p, struct mail_reply *reply_r)
+co_fn bool admit_memory_recall(struct passage *p, struct mail_reply *reply_r)
 {
     switch (find(p, reply_r)) {
     case VERDICT_FRESH:
@@ -146,7 +145,7 @@ co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r)
 
     if (p->admit->verdict == NULL)
         return true;
-    if (recall(p, reply_r))
+    if (admit_memory_recall(p, reply_r))
         return false;
     if (!io_spool_is_in_memory(spool))
         p->reader = io_spool_clone(p, spool);

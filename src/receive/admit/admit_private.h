@@ -40,7 +40,10 @@ struct passage {
 
 /* Content begins to come. Does not wait. */
 void admit_memory_begin(struct passage *p);
-/* Answered from memory, or by a scan that is under way without its client. False: *reply_r is the answer. */
+/* By the key, or the content: whether it is answered from memory, or by a scan that is under way without its
+ * client. True: *reply_r is the answer. */
+co_fn bool admit_memory_recall(struct passage *p, struct mail_reply *reply_r);
+/* The same for a message that is to be filtered. False: *reply_r is the answer. */
 co_fn bool admit_memory_enter(struct passage *p, struct mail_reply *reply_r);
 /* The client has left while the filter works: copies that come now wait. From the loop; does not wait. */
 void admit_memory_left(struct passage *p);

@@ -30,7 +30,7 @@ static struct mail_sink *sink_of(struct daemon_front *f, void *ctx, enum mail_ro
     case MAIL_BY_CHEAP_FILTER:
         return proxy_sink(ctx, f->cheap);
     case MAIL_BY_QUEUE:
-        return cleanup_sink(ctx, f->cleanup);
+        return admit_hold_sink(ctx, f->admit, cleanup_sink(ctx, f->cleanup));
     case MAIL_BY_FILTER:
         break;
     }
