@@ -1,4 +1,4 @@
-/* The memory of verdicts as admit uses it: before the queue (step hold). */
+/* The memory of verdicts as admit uses it: before the queue (step hold), and at the gate. */
 #include "admit_private.h"
 
 #include "clock.h"
@@ -207,11 +207,61 @@ static void test_hold_waits_for_a_scan_that_goes_on(void **state)
     run(running);
 }
 
+/* ---- the gate ---- */
+
+static struct mail_receipt *pass_gate(struct message *m, const char *content, void (*meanwhile)(void))
+{
+    static const struct io_spool_conf spool = {.dir = "/tmp", .memory_limit = 1 << 20};
+    struct proxy_gate *gate = admit_gate(admit);
+    struct proxy_passage *p = mem_new(m, struct proxy_passage);
+    struct mail_reply r = mail_reply_fixed(250, "", "filtered");
+
+    *p = (struct proxy_passage){.ctx = m, .client = &m->client, .envelope = &m->envelope};
+    gate->ops->begin(gate, p);
+    p->spool = io_spool_new(m, &spool);
+    p->deadline = clock_ms() + SOON_MS;
+    assert_null(io_spool_write(p->spool, bytes_of(content)));
+    assert_true(gate->ops->enter(gate, p, &r));
+    meanwhile();
+    gate->ops->leave(gate, p, &r, true);
+    return gate->ops->receipt(gate, p);
+}
+
+/* A message like it, whose client leaves, had come at the same time. */
+static co_fn void keep_one(void)
+{
+    end_scan(ONE, 250);
+}
+
+static co_fn void heard_at_the_gate(void *arg)
+{
+    struct verdict_key key = key_of(ONE), other = key_of(TWO);
+    struct message *m = message_new();
+    struct mail_receipt *receipt;
+    struct mail_reply r = {0};
+
+    verdict_abandon(memory, &other); /* of the same size: now every one is looked up */
+    receipt = pass_gate(m, ONE, keep_one);
+    assert_non_null(receipt);
+    assert_int_equal(verdict_start(memory, &key, &r), VERDICT_REMEMBERED);
+    mail_reply_deinit(&r);
+    receipt->settle(receipt, true);
+    assert_int_equal(verdict_start(memory, &key, &r), VERDICT_FRESH);
+    talloc_free(m);
+    verdict_flush(memory, clock_ms() + SOON_MS);
+}
+
+static void test_what_was_filtered_and_heard_is_forgotten(void **state)
+{
+    run(heard_at_the_gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hold_tells_what_is_remembered),
         cmocka_unit_test(test_hold_waits_for_a_scan_that_goes_on),
+        cmocka_unit_test(test_what_was_filtered_and_heard_is_forgotten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

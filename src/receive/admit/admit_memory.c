@@ -243,8 +243,11 @@ static void settle_unheard(struct mail_receipt *r, bool was_heard)
 {
     struct unheard *u = (struct unheard *)r;
 
-    if (was_heard)
+    if (was_heard) {
+        if (u->digest == NULL)
+            verdict_end(u->verdict, &u->key, &u->reply, true, 0);
         return;
+    }
     verdict_copy_left(u->copy);
     co_spawn(keep, unheard_copy(u), "a verdict that nobody heard");
 }

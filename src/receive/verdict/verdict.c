@@ -68,14 +68,17 @@ struct verdict *verdict_open(const void *ctx, const struct conf *conf, const cha
 
 co_fn void verdict_flush(struct verdict *m, uint64_t deadline)
 {
+    if (m->undone.n > 0)
+        verdict_writer_sweep(m);
     verdict_writer_wait(m, deadline);
 }
 
 /* ---- is anything known? ---- */
 
+/* Where there is no database nothing is known, until it is time to look for one again. */
 static bool is_accounted(const struct verdict *m)
 {
-    return m->store == NULL || verdict_store_is_accounted(m->store);
+    return m->store == NULL ? clock_ms() < m->reopen_ms : verdict_store_is_accounted(m->store);
 }
 
 /* Runs first: the verdict of a run is counted as kept before the run is gone. */
@@ -90,6 +93,8 @@ static void sweep_now_and_then(struct verdict *m)
 {
     uint64_t now = clock_ms(), last = atomic_load(&m->shared->swept_ms);
 
+    if (verdict_writer_is_due(m) && !m->is_writing)
+        verdict_writer_sweep(m);
     if (last != 0 && now - last < (is_accounted(m) ? SWEEP_MS : RECOUNT_MS))
         return;
     if (atomic_compare_exchange_strong(&m->shared->swept_ms, &last, now))
@@ -111,7 +116,7 @@ bool verdict_may_know(struct verdict *m, const struct mail_envelope *envelope, u
 
 /* ---- a message ---- */
 
-bool verdict_recall(struct verdict *m, const struct verdict_key *key, struct mail_reply *reply_r)
+bool verdict_recall(struct verdict *m, struct verdict_key *key, struct mail_reply *reply_r)
 {
     struct verdict_store *store = verdict_writer_store(m);
 
@@ -122,7 +127,7 @@ bool verdict_recall(struct verdict *m, const struct verdict_key *key, struct mai
 }
 
 /* Runs first here too: at every moment a message is running, or kept, or both. */
-enum verdict_found verdict_start(struct verdict *m, const struct verdict_key *key, struct mail_reply *reply_r)
+enum verdict_found verdict_start(struct verdict *m, struct verdict_key *key, struct mail_reply *reply_r)
 {
     if (m->shared == NULL)
         return VERDICT_FRESH;
@@ -143,7 +148,7 @@ bool verdict_abandon(struct verdict *m, const struct verdict_key *key)
 }
 
 /* Until the verdict is on disk copies wait for it as for a running scan. */
-static co_fn void keep(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply,
+static co_fn void keep(struct verdict *m, struct verdict_key *key, const struct mail_reply *reply,
                        uint64_t deadline)
 {
     if (!verdict_shared_has(m->shared, key, m->worker))
@@ -154,20 +159,27 @@ static co_fn void keep(struct verdict *m, const struct verdict_key *key, const s
         verdict_shared_remove(m->shared, key, m->worker, VERDICT_SCANNED);
 }
 
+/* Sure only when this worker has nothing to write that the account does not know of yet. */
+static bool is_kept_surely_not(const struct verdict *m, const struct verdict_key *key)
+{
+    return m->asked == m->done && m->store != NULL && is_accounted(m) &&
+           atomic_load(&m->shared->kept_hints[verdict_shared_slot(key->hint)]) == 0;
+}
+
 /* The tombstone stands until the database has let go of the verdict. */
 static void forget(struct verdict *m, const struct verdict_key *key)
 {
     bool has_tombstone;
 
-    if (is_accounted(m) && atomic_load(&m->shared->kept_hints[verdict_shared_slot(key->hint)]) == 0)
+    if (is_kept_surely_not(m, key))
         return;
     has_tombstone = verdict_shared_add(m->shared, key, m->worker, VERDICT_GONE);
     if (!verdict_writer_drop(m, key) && has_tombstone)
         verdict_shared_remove(m->shared, key, m->worker, VERDICT_GONE);
 }
 
-co_fn void verdict_end(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply,
-                       bool heard, uint64_t deadline)
+co_fn void verdict_end(struct verdict *m, struct verdict_key *key, const struct mail_reply *reply, bool heard,
+                       uint64_t deadline)
 {
     if (m->shared == NULL)
         return;

@@ -96,6 +96,7 @@ co_fn bool verdict_copy_wait(const struct verdict_copy *c, uint64_t deadline);
 struct verdict_key {
     unsigned char hash[32]; /* SHA-256 */
     uint32_t hint;          /* what verdict_may_know() goes by */
+    uint64_t kept_us;       /* when the reply was kept that was told, or kept, by this key; 0: none was */
 };
 
 /* No verdict is kept and no scan runs without its client: a few loads, no lock. */
@@ -125,11 +126,10 @@ enum verdict_found {
 
 /* Before a scan. Reads the database in place; does not wait. A copy whose client is still there is another
  * message: FRESH. */
-enum verdict_found verdict_start(struct verdict *m, const struct verdict_key *key,
-                                 struct mail_reply *reply_r);
+enum verdict_found verdict_start(struct verdict *m, struct verdict_key *key, struct mail_reply *reply_r);
 /* Until the running scan has ended. FRESH: it ended without a verdict worth keeping, or its worker died;
  * RUNNING: the deadline has passed or the coroutine was cancelled. */
-co_fn enum verdict_found verdict_wait(struct verdict *m, const struct verdict_key *key, uint64_t deadline,
+co_fn enum verdict_found verdict_wait(struct verdict *m, struct verdict_key *key, uint64_t deadline,
                                       struct mail_reply *reply_r);
 
 /* The client left while this worker scans the message for it: copies that come now wait for the verdict.
@@ -140,9 +140,10 @@ bool verdict_abandon(struct verdict *m, const struct verdict_key *key);
 /* The scan has ended. heard: forgets what is known of the message, and does not wait. Else 2xx and 5xx are
  * kept, also without verdict_abandon() before; waits until the verdict is on disk, or the deadline (the write
  * goes on without its caller). The reply stays the caller's. */
-co_fn void verdict_end(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply,
-                       bool heard, uint64_t deadline);
-/* A remembered reply was heard: from now on the next copy is FRESH. Does not wait. */
+co_fn void verdict_end(struct verdict *m, struct verdict_key *key, const struct mail_reply *reply, bool heard,
+                       uint64_t deadline);
+/* A remembered reply, told by this key, was heard: from now on the next copy is FRESH, also while the
+ * database cannot be written. Does not wait. */
 void verdict_heard(struct verdict *m, const struct verdict_key *key);
 
 /* ---- for `sallyport top` ---- */

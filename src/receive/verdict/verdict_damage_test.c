@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -208,6 +209,73 @@ static void test_trouble_of_the_disk_is_lived_through(void **state)
     assert_int_equal(host(troubled, NULL), 0);
 }
 
+/* A message like it that comes now is a new one, and stays one when the disk is good again. */
+static co_fn void hear_in_trouble(struct verdict *m, void *arg)
+{
+    keep(m, 1);
+    keep(m, 2);
+    keep(m, 3);
+    limit_files(4096);
+    CHECK(start_and_hear(m, 1) == VERDICT_REMEMBERED);
+    verdict_flush(m, clock_ms() + 30000);
+    CHECK(start(m, 1) == VERDICT_FRESH && warnings == 1);
+    CHECK(start_and_hear(m, 2) == VERDICT_REMEMBERED);
+    verdict_flush(m, clock_ms() + 30000);
+    clock_skip_ms((uint64_t)2 * 3600 * 1000);
+    CHECK(may_know(m, 1) && start(m, 1) == VERDICT_FRESH && start(m, 2) == VERDICT_FRESH);
+    limit_files(RLIM_INFINITY);
+    CHECK(may_know(m, 3)); /* which writes again what failed */
+    verdict_flush(m, clock_ms() + 30000);
+    verdict_forget(1); /* with the tombstones */
+    CHECK(start(m, 1) == VERDICT_FRESH && start(m, 2) == VERDICT_FRESH && start(m, 3) == VERDICT_REMEMBERED);
+    CHECK(numbers().entries == 1);
+}
+
+static void troubled_hearer(void *arg)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    work(1, hear_in_trouble, NULL);
+}
+
+static void test_what_is_heard_while_the_disk_is_in_trouble_is_forgotten(void **state)
+{
+    assert_int_equal(host(troubled_hearer, NULL), 0);
+}
+
+/* Its reply was told before the database was lost. */
+static co_fn void hear_without_a_database(struct verdict *m, void *arg)
+{
+    keep(m, 1);
+    CHECK(start(m, 1) == VERDICT_REMEMBERED);
+    limit_files(4096);
+    keep(m, 2); /* closes it */
+    CHECK(chmod(dir, 0) == 0);
+    heard(m, 1);
+    verdict_flush(m, clock_ms() + 30000);
+    CHECK(chmod(dir, 0700) == 0);
+    limit_files(RLIM_INFINITY);
+    clock_skip_ms(10 * 1000);
+    CHECK(start(m, 1) == VERDICT_FRESH);
+    verdict_flush(m, clock_ms() + 30000);
+    verdict_forget(1);
+    CHECK(start(m, 1) == VERDICT_FRESH && numbers().entries == 0);
+}
+
+static void hearer_as_nobody(void *arg)
+{
+    CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0);
+    signal(SIGXFSZ, SIG_IGN);
+    work(1, hear_without_a_database, NULL);
+}
+
+static void test_what_is_heard_without_a_database_is_forgotten(void **state)
+{
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chown(dir, NOBODY, NOBODY), 0);
+    assert_int_equal(host(hearer_as_nobody, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +284,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_without_a_database_mail_flows, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_root_master_leaves_the_database_to_its_owner, setup, teardown),
         cmocka_unit_test_setup_teardown(test_trouble_of_the_disk_is_lived_through, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_heard_while_the_disk_is_in_trouble_is_forgotten, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_heard_without_a_database_is_forgotten, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,12 @@ struct verdict_waiter {
     struct verdict_waiter *prev, *next;
 };
 
+/* Writes in the order in which they were asked for. */
+struct verdict_ops {
+    struct verdict_op *first, **last;
+    size_t n;
+};
+
 struct verdict {
     struct verdict_shared *shared; /* NULL: smtpd_proxy_verdict_memory is off */
     struct verdict_copies *copies; /* NULL likewise */
@@ -28,8 +34,10 @@ struct verdict {
     bool is_warned;              /* the present trouble was logged */
 
     /* ---- verdict_writer.c ---- */
-    struct verdict_op *first, **last;
-    uint64_t asked, done; /* writes, ever */
+    struct verdict_ops queued;
+    struct verdict_ops undone; /* what must be forgotten, and could not be written so far */
+    uint64_t retry_ms;         /* when that is tried again, if nothing else is written before */
+    uint64_t asked, done;      /* writes, ever; done is what was tried, too */
     bool is_writing;
 
     /* ---- verdict_wait.c ---- */
@@ -48,13 +56,17 @@ void verdict_check(const char *directory);
 /* The database, opened anew when another worker has moved it aside, or when it is time to try again; NULL. */
 struct verdict_store *verdict_writer_store(struct verdict *m);
 
-/* Each queues one write; false: too many are queued, or there is no database. The run of the key that this
- * worker has, or the tombstone, is removed when the write is done. */
-bool verdict_writer_put(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply);
+/* Queues a write; false: too many are queued, or there is no database. The run of the key that this worker
+ * has is removed when the write is done, or has failed. */
+bool verdict_writer_put(struct verdict *m, struct verdict_key *key, const struct mail_reply *reply);
+/* Queues one that is tried again until it is done; then the tombstone is removed. False: too many are queued.
+ */
 bool verdict_writer_drop(struct verdict *m, const struct verdict_key *key);
 /* Looks for expired verdicts, and counts anew when somebody else has written. */
 void verdict_writer_sweep(struct verdict *m);
-/* Until everything queued so far is done. */
+/* Time to try again what failed. */
+bool verdict_writer_is_due(const struct verdict *m);
+/* Until everything queued so far was tried. */
 co_fn enum co_end verdict_writer_wait(struct verdict *m, uint64_t deadline);
 
 /* ---- verdict_wait.c ---- */
@@ -66,6 +78,6 @@ void verdict_wake(struct verdict *m); /* all of this worker */
 /* ---- verdict.c ---- */
 
 /* The reply kept under the key. */
-bool verdict_recall(struct verdict *m, const struct verdict_key *key, struct mail_reply *reply_r);
+bool verdict_recall(struct verdict *m, struct verdict_key *key, struct mail_reply *reply_r);
 
 #endif

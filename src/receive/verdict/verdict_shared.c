@@ -97,13 +97,19 @@ static bool is_key(const struct verdict_run *run, const struct verdict_key *key)
     return run->state != VERDICT_NONE && memcmp(run->hash, key->hash, sizeof(run->hash)) == 0;
 }
 
-/* Free, or so old that nobody will end it. */
+/* So old that nobody will end it. A tombstone is as good as its worker, whatever the disk lets that wait. */
+static bool is_given_up(const struct verdict_run *run, uint64_t now)
+{
+    return run->state == VERDICT_SCANNED && now - run->since_ms >= VERDICT_RUN_LIMIT_MS;
+}
+
+/* Free, or given up. */
 static struct verdict_run *free_place(struct verdict_shared *s, const struct verdict_key *key, uint64_t now)
 {
     struct verdict_run *set = set_of(s, key);
 
     for (int i = 0; i < VERDICT_WAYS; i++) {
-        if (set[i].state != VERDICT_NONE && now - set[i].since_ms >= VERDICT_RUN_LIMIT_MS)
+        if (is_given_up(&set[i], now))
             clear(s, &set[i]);
         if (set[i].state == VERDICT_NONE)
             return &set[i];
@@ -175,7 +181,7 @@ enum verdict_state verdict_shared_find(struct verdict_shared *s, const struct ve
 
     verdict_shared_lock(s);
     for (int i = 0; i < VERDICT_WAYS && state != VERDICT_SCANNED; i++)
-        if (is_key(&set[i], key) && now - set[i].since_ms < VERDICT_RUN_LIMIT_MS)
+        if (is_key(&set[i], key) && !is_given_up(&set[i], now))
             state = set[i].state;
     verdict_shared_unlock(s);
     return state;

@@ -150,7 +150,7 @@ bool verdict_store_is_expired(const struct verdict_store *s, uint64_t kept_us)
     return now > kept_us && now - kept_us >= s->conf.lifetime_us;
 }
 
-bool verdict_store_get(struct verdict_store *s, const struct verdict_key *key, struct mail_reply *reply_r)
+bool verdict_store_get(struct verdict_store *s, struct verdict_key *key, struct mail_reply *reply_r)
 {
     struct verdict_record r;
     bool is_there;
@@ -158,8 +158,10 @@ bool verdict_store_get(struct verdict_store *s, const struct verdict_key *key, s
     if (mdb_txn_renew(s->reader) != 0)
         return false;
     is_there = verdict_store_find(s->reader, s, key->hash, &r) && !verdict_store_is_expired(s, r.kept_us);
-    if (is_there)
+    if (is_there) {
         *reply_r = mail_reply(r.code, r.dsn, "%.*s", BYTES_FMT(r.text));
+        key->kept_us = r.kept_us;
+    }
     mdb_txn_reset(s->reader);
     return is_there;
 }

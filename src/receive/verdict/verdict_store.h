@@ -32,8 +32,8 @@ bool verdict_store_is_current(const struct verdict_store *s);
 /* The shared numbers stand for what is in it. */
 bool verdict_store_is_accounted(const struct verdict_store *s);
 
-/* The reply kept under the key; false: none, or one past its lifetime. */
-bool verdict_store_get(struct verdict_store *s, const struct verdict_key *key, struct mail_reply *reply_r);
+/* The reply kept under the key, and key->kept_us; false: none, or one past its lifetime. */
+bool verdict_store_get(struct verdict_store *s, struct verdict_key *key, struct mail_reply *reply_r);
 
 enum verdict_op_kind {
     VERDICT_PUT, /* a 5xx does not replace a 2xx */

@@ -201,8 +201,9 @@ static int account_anew(struct change *c)
     return code;
 }
 
-/* The transaction's number is stored before it is on disk: when it fails, the next one is not its successor.
- * A record that could not be read has a hint that is not known: the next one counts anew. */
+/* The transaction's number is stored before it is on disk: a worker that is killed in between leaves one that
+ * the next transaction does not follow. A record that could not be read has a hint that is not known, and of
+ * what failed the numbers tell as if it had not: the next one counts anew. */
 static int finish(struct change *c)
 {
     struct verdict_shared *shared = c->store->conf.shared;
@@ -216,8 +217,11 @@ static int finish(struct change *c)
             atomic_store(&shared->accounted, c->is_dirty ? id : id - 1);
     }
     if (code == 0 && c->is_dirty)
-        return mdb_txn_commit(c->txn);
-    mdb_txn_abort(c->txn);
+        code = mdb_txn_commit(c->txn);
+    else
+        mdb_txn_abort(c->txn);
+    if (code != 0)
+        atomic_store(&shared->accounted, 0);
     return code;
 }
 

@@ -93,6 +93,46 @@ static void test_off_by_one_parameter(void **state)
     assert_int_equal(host(one_off, NULL), 0);
 }
 
+static co_fn void hear_early(struct verdict *m, void *arg)
+{
+    keep_later(m, 1);
+    heard(m, 1);
+    CHECK(start(m, 1) != VERDICT_REMEMBERED);
+    keep_later(m, 2);
+    end_scan(m, 2, 250, true);
+    verdict_flush(m, clock_ms() + 30000);
+    CHECK(start(m, 1) == VERDICT_FRESH && start(m, 2) == VERDICT_FRESH && verdict_is_empty(m));
+}
+
+static void one_early(void *arg)
+{
+    work(1, hear_early, NULL);
+}
+
+static void test_what_is_heard_before_it_is_written_is_forgotten(void **state)
+{
+    assert_int_equal(host(one_early, NULL), 0);
+}
+
+static co_fn void set_the_clock_back(struct verdict *m, void *arg)
+{
+    keep(m, 1);
+    clock_skip_ms((uint64_t)-5000);
+    CHECK(start_and_hear(m, 1) == VERDICT_REMEMBERED);
+    verdict_flush(m, clock_ms() + 30000);
+    CHECK(start(m, 1) == VERDICT_FRESH && verdict_is_empty(m));
+}
+
+static void one_with_a_clock(void *arg)
+{
+    work(1, set_the_clock_back, NULL);
+}
+
+static void test_a_clock_that_was_set_back_saves_no_verdict(void **state)
+{
+    assert_int_equal(host(one_with_a_clock, NULL), 0);
+}
+
 /* ---- waiting ---- */
 
 static co_fn void scan_slowly(struct verdict *m, void *arg)
@@ -252,6 +292,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_retry_is_answered_until_heard, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_what_ends_a_message_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_off_by_one_parameter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_heard_before_it_is_written_is_forgotten, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_a_clock_that_was_set_back_saves_no_verdict, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_retry_waits_for_the_scan_of_another_worker, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_scan_that_ends_before_it_is_watched, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_scan_of_a_dead_worker_is_forgotten, setup, teardown),

@@ -140,11 +140,10 @@ bool may_know(struct verdict *m, unsigned n)
     return verdict_may_know(m, &e, strlen(content(n)));
 }
 
-enum verdict_found start(struct verdict *m, unsigned n)
+static enum verdict_found start_by(struct verdict *m, struct verdict_key *key, unsigned n)
 {
-    struct verdict_key key = key_of(m, n);
     struct mail_reply reply = {0};
-    enum verdict_found found = verdict_start(m, &key, &reply);
+    enum verdict_found found = verdict_start(m, key, &reply);
 
     if (found == VERDICT_REMEMBERED) {
         char text[64];
@@ -156,14 +155,41 @@ enum verdict_found start(struct verdict *m, unsigned n)
     return found;
 }
 
-co_fn void end_scan(struct verdict *m, unsigned n, int code, bool is_heard)
+enum verdict_found start(struct verdict *m, unsigned n)
+{
+    struct verdict_key key = key_of(m, n);
+
+    return start_by(m, &key, n);
+}
+
+enum verdict_found start_and_hear(struct verdict *m, unsigned n)
+{
+    struct verdict_key key = key_of(m, n);
+    enum verdict_found found = start_by(m, &key, n);
+
+    if (found == VERDICT_REMEMBERED)
+        verdict_heard(m, &key);
+    return found;
+}
+
+static co_fn void end_until(struct verdict *m, unsigned n, int code, bool is_heard, uint64_t deadline)
 {
     struct verdict_key key = key_of(m, n);
     struct mail_reply reply =
         code == 250 ? mail_reply(250, "2.0.0", "Ok: queued as %u", n) : mail_reply(code, "", "no");
 
-    verdict_end(m, &key, &reply, is_heard, clock_ms() + 30000);
+    verdict_end(m, &key, &reply, is_heard, deadline);
     mail_reply_deinit(&reply);
+}
+
+co_fn void end_scan(struct verdict *m, unsigned n, int code, bool is_heard)
+{
+    end_until(m, n, code, is_heard, clock_ms() + 30000);
+}
+
+co_fn void keep_later(struct verdict *m, unsigned n)
+{
+    end_until(m, n, 250, false, 0);
 }
 
 co_fn void keep(struct verdict *m, unsigned n)

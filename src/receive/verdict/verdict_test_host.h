@@ -48,8 +48,10 @@ enum verdict_found start(struct verdict *m, unsigned n); /* checks what is remem
 void abandon(struct verdict *m, unsigned n);
 void end_elsewhere(struct verdict *m, unsigned n); /* without a word to this process, as in another worker */
 co_fn void end_scan(struct verdict *m, unsigned n, int code, bool is_heard);
-co_fn void keep(struct verdict *m, unsigned n); /* its scan ends with 250, which nobody hears */
+co_fn void keep(struct verdict *m, unsigned n);       /* its scan ends with 250, which nobody hears */
+co_fn void keep_later(struct verdict *m, unsigned n); /* does not wait until it is on disk */
 void heard(struct verdict *m, unsigned n);
+enum verdict_found start_and_hear(struct verdict *m, unsigned n); /* what is remembered */
 co_fn enum verdict_found wait_for(struct verdict *m, unsigned n, uint64_t ms);
 struct verdict_snapshot numbers(void);
 

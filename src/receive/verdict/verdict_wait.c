@@ -48,14 +48,14 @@ static co_fn void watch(void *arg)
 }
 
 /* A tombstone does not count: who waited since before the verdict was heard may hear it too. */
-static enum verdict_found look(struct verdict *m, const struct verdict_key *key, struct mail_reply *reply_r)
+static enum verdict_found look(struct verdict *m, struct verdict_key *key, struct mail_reply *reply_r)
 {
     if (verdict_shared_find(m->shared, key) == VERDICT_SCANNED)
         return VERDICT_RUNNING;
     return verdict_recall(m, key, reply_r) ? VERDICT_REMEMBERED : VERDICT_FRESH;
 }
 
-co_fn enum verdict_found verdict_wait(struct verdict *m, const struct verdict_key *key, uint64_t deadline,
+co_fn enum verdict_found verdict_wait(struct verdict *m, struct verdict_key *key, uint64_t deadline,
                                       struct mail_reply *reply_r)
 {
     enum verdict_found found;

@@ -1,6 +1,9 @@
 /*
  * Writes to the database: gathered while one is under way, done together on a thread, by one coroutine that
  * lives as long as there is something to write. A worker has at most one thread waiting for this disk.
+ *
+ * A verdict that cannot be written is not remembered. One that was heard has to go, or the next message like
+ * it would be lost: its tombstone stands until the disk is good again, and it goes with the next write.
  */
 #include "verdict_private.h"
 
@@ -11,14 +14,38 @@
 enum {
     BATCH = 256,
     QUEUE_LIMIT = 8192, /* a disk that hangs: what comes on top is not remembered */
+    UNDONE_LIMIT = 4096,
     REOPEN_MS = 10 * 1000,
 };
 
 struct job {
     struct verdict_store *store;
-    struct verdict_op *ops;
+    struct verdict_ops ops;
+    size_t retried; /* of them, the first ones */
     int code;
+    bool is_done;
 };
+
+/* ---- lists ---- */
+
+static void append(struct verdict_ops *list, struct verdict_op *op)
+{
+    op->next = NULL;
+    if (list->first == NULL)
+        list->last = &list->first;
+    *list->last = op;
+    list->last = &op->next;
+    list->n++;
+}
+
+static struct verdict_op *take_first(struct verdict_ops *list)
+{
+    struct verdict_op *op = list->first;
+
+    list->first = op->next;
+    list->n--;
+    return op;
+}
 
 /* ---- the database ---- */
 
@@ -79,27 +106,24 @@ static void write_batch(void *arg)
 {
     struct job *job = arg;
 
-    job->code = verdict_store_write(job->store, job->ops);
+    job->code = verdict_store_write(job->store, job->ops.first);
 }
 
-static struct verdict_op *take_batch(struct verdict *m, const void *owner)
+static struct job *take_batch(struct verdict *m)
 {
-    struct verdict_op *first = m->first, *last = first;
+    struct job *job = mem_new(m, struct job);
 
-    talloc_steal(owner, first);
-    for (int n = 1; n < BATCH && last->next != NULL; n++)
-        last = talloc_steal(owner, last->next);
-    m->first = last->next;
-    if (m->first == NULL)
-        m->last = &m->first;
-    last->next = NULL;
-    return first;
+    job->retried = m->undone.n;
+    while (m->undone.n > 0)
+        append(&job->ops, talloc_steal(job, take_first(&m->undone)));
+    for (int n = 0; n < BATCH && m->queued.n > 0; n++)
+        append(&job->ops, talloc_steal(job, take_first(&m->queued)));
+    return job;
 }
 
 /* What waited for the write may go on: copies find the verdict, or none. */
 static void settle(struct verdict *m, const struct verdict_op *op)
 {
-    m->done++;
     if (op->kind == VERDICT_PUT)
         verdict_shared_remove(m->shared, &op->key, m->worker, VERDICT_SCANNED);
     else if (op->kind == VERDICT_DROP)
@@ -125,7 +149,8 @@ static co_fn void run_batch(struct verdict *m, struct job *job)
         if (job->store == NULL)
             return;
         co_work(write_batch, job, CO_NEVER, "verdict memory");
-        if (job->code == 0) {
+        job->is_done = job->code == 0;
+        if (job->is_done) {
             m->is_warned = false;
             return;
         }
@@ -135,18 +160,31 @@ static co_fn void run_batch(struct verdict *m, struct job *job)
     }
 }
 
+static void end_batch(struct verdict *m, struct job *job)
+{
+    m->done += job->ops.n - job->retried;
+    while (job->ops.n > 0) {
+        struct verdict_op *op = take_first(&job->ops);
+
+        if (!job->is_done && op->kind == VERDICT_DROP && m->undone.n < UNDONE_LIMIT)
+            append(&m->undone, talloc_steal(m, op));
+        else
+            settle(m, op);
+    }
+    if (m->undone.n > 0)
+        m->retry_ms = clock_ms() + REOPEN_MS;
+}
+
 static co_fn void write_all(void *arg)
 {
     struct verdict *m = arg;
 
     co_shield(true);
-    while (m->first != NULL) {
-        struct job *job = mem_new(m, struct job);
+    while (m->queued.n > 0) {
+        struct job *job = take_batch(m);
 
-        job->ops = take_batch(m, job);
         run_batch(m, job);
-        for (const struct verdict_op *op = job->ops; op != NULL; op = op->next)
-            settle(m, op);
+        end_batch(m, job);
         talloc_free(job);
         verdict_wake(m);
     }
@@ -157,19 +195,13 @@ static co_fn void write_all(void *arg)
 
 static struct verdict_op *queue(struct verdict *m, enum verdict_op_kind kind, const struct verdict_key *key)
 {
-    struct verdict_op *op;
+    struct verdict_op *op = mem_new(m, struct verdict_op);
 
-    if (m->asked - m->done >= QUEUE_LIMIT || verdict_writer_store(m) == NULL)
-        return NULL;
-    op = mem_new(m, struct verdict_op);
     op->kind = kind;
     op->at_us = clock_real_us();
     if (key != NULL)
         op->key = *key;
-    if (m->last == NULL)
-        m->last = &m->first;
-    *m->last = op;
-    m->last = &op->next;
+    append(&m->queued, op);
     m->asked++;
     if (!m->is_writing) {
         m->is_writing = true;
@@ -178,27 +210,48 @@ static struct verdict_op *queue(struct verdict *m, enum verdict_op_kind kind, co
     return op;
 }
 
-bool verdict_writer_put(struct verdict *m, const struct verdict_key *key, const struct mail_reply *reply)
+static bool has_room(struct verdict *m)
 {
-    struct verdict_op *op = queue(m, VERDICT_PUT, key);
-    unsigned char record[VERDICT_RECORD_LIMIT];
+    return m->queued.n < QUEUE_LIMIT && verdict_writer_store(m) != NULL;
+}
 
-    if (op == NULL)
+bool verdict_writer_put(struct verdict *m, struct verdict_key *key, const struct mail_reply *reply)
+{
+    unsigned char record[VERDICT_RECORD_LIMIT];
+    struct verdict_op *op;
+
+    if (!has_room(m))
         return false;
+    op = queue(m, VERDICT_PUT, key);
+    key->kept_us = op->at_us;
     op->code = reply->code;
     op->record_size = verdict_record_format(key, reply, op->at_us, record);
     op->record = talloc_memdup(op, record, op->record_size);
     return true;
 }
 
+/* A clock that was set back since the verdict was kept must not save it. */
 bool verdict_writer_drop(struct verdict *m, const struct verdict_key *key)
 {
-    return queue(m, VERDICT_DROP, key) != NULL;
+    struct verdict_op *op;
+
+    if (m->queued.n >= QUEUE_LIMIT + UNDONE_LIMIT)
+        return false;
+    op = queue(m, VERDICT_DROP, key);
+    if (op->at_us < key->kept_us)
+        op->at_us = key->kept_us;
+    return true;
 }
 
 void verdict_writer_sweep(struct verdict *m)
 {
-    queue(m, VERDICT_SWEEP, NULL);
+    if (has_room(m))
+        queue(m, VERDICT_SWEEP, NULL);
+}
+
+bool verdict_writer_is_due(const struct verdict *m)
+{
+    return m->undone.n > 0 && clock_ms() >= m->retry_ms;
 }
 
 co_fn enum co_end verdict_writer_wait(struct verdict *m, uint64_t deadline)
