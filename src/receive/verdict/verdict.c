@@ -66,8 +66,20 @@ struct verdict *verdict_open(const void *ctx, const struct conf *conf, const cha
     return m;
 }
 
+/* A copy whose client has left is on its way into the memory: its content is being hashed. */
+static co_fn void wait_for_copies(struct verdict *m, uint64_t deadline)
+{
+    struct verdict_waiter w;
+
+    verdict_waiter_begin(m, &w);
+    while (m->left != NULL && co_park(deadline, "messages without their clients") == CO_OK)
+        continue;
+    verdict_waiter_end(m, &w);
+}
+
 co_fn void verdict_flush(struct verdict *m, uint64_t deadline)
 {
+    wait_for_copies(m, deadline);
     if (m->undone.n > 0)
         verdict_writer_sweep(m);
     verdict_writer_wait(m, deadline);

@@ -75,7 +75,8 @@ struct verdict;
  * outlive every coroutine that uses it. */
 struct verdict *verdict_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker);
 
-/* Waits until what was told so far is on disk; for a worker's orderly end. */
+/* Waits until what was told so far is on disk, and messages whose clients have left are known; for a worker's
+ * orderly end. */
 co_fn void verdict_flush(struct verdict *m, uint64_t deadline);
 
 /* ---- in hand ---- */

@@ -97,6 +97,7 @@ static int destroy(struct verdict_copy *c)
     if (c->has_left) {
         DL_DELETE(c->memory->left, c);
         tell_who_left(c->memory, c->slot);
+        verdict_wake(c->memory);
     }
     return 0;
 }

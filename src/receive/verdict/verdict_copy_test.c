@@ -310,6 +310,50 @@ static void test_what_a_dead_worker_had_is_forgotten(void **state)
     assert_int_equal(host(dead_host, NULL), 0);
 }
 
+/* ---- the end of a worker ---- */
+
+struct leaving {
+    struct verdict *m;
+    struct verdict_copy *copy;
+};
+
+/* As a receipt does whose content is in a file. */
+static co_fn void keep_slowly(void *arg)
+{
+    struct leaving *l = arg;
+
+    co_sleep(clock_ms() + 50, "the key");
+    abandon(l->m, 1);
+    talloc_free(l->copy);
+    keep(l->m, 1);
+}
+
+static co_fn void end_while_one_is_kept(struct verdict *m, void *arg)
+{
+    struct leaving l = {m, begin(m, "a@example.com")};
+    struct verdict_copy *stays = begin(m, "b@example.com");
+
+    verdict_copy_left(l.copy);
+    co_spawn(keep_slowly, &l, "keeper");
+    verdict_flush(m, clock_ms() + 30000);
+    CHECK(numbers().entries == 1 && start(m, 1) == VERDICT_REMEMBERED);
+    talloc_free(stays);
+    l.copy = begin(m, "a@example.com");
+    verdict_copy_left(l.copy);
+    verdict_flush(m, clock_ms() + 20); /* not for ever */
+    talloc_free(l.copy);
+}
+
+static void ending_worker(void *arg)
+{
+    work(1, end_while_one_is_kept, NULL);
+}
+
+static void test_the_end_waits_for_what_is_about_to_be_kept(void **state)
+{
+    assert_int_equal(host(ending_worker, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +367,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_worker_that_hangs_is_not_waited_for_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_a_dead_worker_had_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_end_waits_for_what_is_about_to_be_kept, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
