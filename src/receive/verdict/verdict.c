@@ -22,7 +22,7 @@ void verdict_prepare(const struct conf *conf)
         return;
     shared = verdict_shared_new(directory);
     copies = verdict_copies_new();
-    verdict_check(directory);
+    verdict_check(directory, shared);
 }
 
 void verdict_forget(unsigned worker)
@@ -39,6 +39,18 @@ static int destroy(struct verdict *m)
 {
     EVP_MD_free(m->sha256);
     return 0;
+}
+
+/* A worker ended while it was at work on the database: perhaps of what it found there. */
+static void prove_again(struct verdict *m)
+{
+    unsigned suspected = atomic_load(&copies->suspected), generation = atomic_load(&shared->generation);
+
+    if (suspected == atomic_load(&copies->proven))
+        return;
+    if (verdict_check_finds_damage(m->store_conf.directory))
+        verdict_writer_give_up(m, generation);
+    atomic_store(&copies->proven, suspected);
 }
 
 struct verdict *verdict_open(const void *ctx, const struct conf *conf, const char *filter, unsigned worker)
@@ -60,8 +72,10 @@ struct verdict *verdict_open(const void *ctx, const struct conf *conf, const cha
     m->copies = copies;
     m->store_conf.directory = mem_strdup(m, conf_text(conf, "data_directory"));
     m->store_conf.shared = shared;
+    m->store_conf.touch = &copies->rows[worker].touch;
     m->store_conf.lifetime_us = conf_time_ms(conf, "smtpd_proxy_verdict_lifetime") * 1000;
     m->store_conf.limit = (size_t)conf_int(conf, "smtpd_proxy_verdict_memory_limit");
+    prove_again(m);
     verdict_writer_store(m);
     return m;
 }

@@ -34,17 +34,20 @@
  * from the beginning of its content until its reply was heard, or it is known here, or it has failed, each
  * message is in hand (verdict_copy.c), for all workers to see. A retry waits for those that have copies of
  * its envelope until they have looked at what came before the retry's MAIL, and then until no older copy is
- * in hand whose client has left. What is in hand with its client there is another message. Two gaps remain: a
- * worker that hangs for a second is not waited for, and a client that does not wait for any reply (MAIL, RCPT
- * and BDAT in one go) may be gone before we have seen its MAIL. They cost a duplicate.
+ * in hand whose client has left. What is in hand with its client there is another message. Three gaps remain:
+ * a worker that hangs for a second is not waited for; a client that does not wait for any reply (MAIL, RCPT
+ * and BDAT in one go) may be gone before we have seen its MAIL; one that vanished without a word, with its
+ * host or its network, is taken to be there for half a minute (io_listen()). They cost a duplicate.
  *
  * Several clients may hear one verdict when they retry at once; the message is queued once.
  *
  * Messages in hand, and running scans without a client, are in memory shared by all workers, kept verdicts in
  * LMDB, in $data_directory/verdicts. A worker that dies takes its part along: the next retry is scanned. A
  * commit is one fdatasync on a thread; the loss of power may undo the last one: a duplicate at worst, or a
- * verdict that was heard already. A database that is damaged is moved aside to verdicts.bad, with a warning,
- * and a new one begun; while there is none nothing is remembered, and mail flows.
+ * verdict that was heard already. The same holds for a worker that dies while a full disk keeps it from
+ * forgetting what was heard. A database that is damaged is moved aside to verdicts.bad, with a warning, and a
+ * new one begun, also when a worker has died of it; while there is none nothing is remembered, and mail
+ * flows.
  *
  * smtpd_proxy_verdict_memory, _verdict_lifetime, _verdict_memory_limit.
  */
@@ -57,11 +60,12 @@
 
 /* ---- for master ---- */
 
-/* Maps the shared memory and proves the database, in a child of its owner's rights; once, before the first
- * fork. Waits for that child, 20 s at most. */
+/* Maps the shared memory, proves the database and counts what is in it, in a child of its owner's rights;
+ * once, before the first fork. Waits for that child, 20 s at most; a disk that is slower proves nothing. */
 void verdict_prepare(const struct conf *conf);
 /* A worker of this id has died: its running scans and what it had in hand are forgotten, and who waits for
- * them is told. */
+ * them is told. If it was at work on the database just then, the next worker proves that before it opens it.
+ */
 void verdict_forget(unsigned worker);
 
 /* ---- for a worker ---- */

@@ -1,7 +1,7 @@
 /*
- * Proves the database before any worker maps it. LMDB trusts its file, so one that was cut short or
- * overwritten ends the process that reads it: the first to read all of it is a child, of the rights of the
- * folder's owner, that may die of it.
+ * Proves the database before any worker maps it, and again after a worker died at work on it. LMDB trusts its
+ * file, so one that was cut short or overwritten ends the process that reads it: the first to read all of it
+ * is a child, of the rights of the folder's owner, that may die of it.
  */
 #include "verdict_private.h"
 
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,14 +24,24 @@ enum { TIME_LIMIT_S = 10 };
 /* What the exit status of a child says. */
 enum { GOOD, DAMAGED, TROUBLE };
 
-static int walk(const char *directory)
+static int said(int code)
 {
-    int code = verdict_store_walk(directory);
-
     return code == 0 ? GOOD : verdict_store_is_damage(code) ? DAMAGED : TROUBLE;
 }
 
-static int move_aside(const char *directory)
+static int walk(const char *directory, struct verdict_shared *shared)
+{
+    return said(verdict_store_walk(directory));
+}
+
+static int walk_and_count(const char *directory, struct verdict_shared *shared)
+{
+    int code = verdict_store_walk(directory);
+
+    return said(code == 0 ? verdict_store_account(directory, shared) : code);
+}
+
+static int move_aside(const char *directory, struct verdict_shared *shared)
 {
     return verdict_store_move_aside(directory) ? GOOD : TROUBLE;
 }
@@ -43,15 +54,21 @@ static void become_owner(const struct stat *st)
         _exit(TROUBLE);
 }
 
-static _Noreturn void child(int (*fn)(const char *directory), const char *directory, const struct stat *st)
+typedef int work(const char *directory, struct verdict_shared *shared);
+
+static const int deaths_of_damage[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
+enum { DEATHS = sizeof(deaths_of_damage) / sizeof(deaths_of_damage[0]) };
+
+static _Noreturn void child(work *fn, const char *directory, struct verdict_shared *shared,
+                            const struct stat *st)
 {
-    static const int deaths[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
     const struct rlimit none = {0};
     int quiet = open("/dev/null", O_RDWR);
     sigset_t all;
 
-    for (size_t i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++)
-        signal(deaths[i], SIG_DFL);
+    for (size_t i = 0; i < DEATHS; i++)
+        signal(deaths_of_damage[i], SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
     sigemptyset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     setrlimit(RLIMIT_CORE, &none);
@@ -59,10 +76,21 @@ static _Noreturn void child(int (*fn)(const char *directory), const char *direct
     dup2(quiet, STDERR_FILENO); /* where LMDB tells of a failed assertion */
     alarm(TIME_LIMIT_S);
     become_owner(st);
-    _exit(fn(directory));
+    _exit(fn(directory, shared));
 }
 
-static int run(int (*fn)(const char *directory), const char *directory)
+/* Any other death is not of what was read: the disk was too slow, or somebody killed it. */
+static int said_by_death(const char *directory, int signal)
+{
+    for (size_t i = 0; i < DEATHS; i++)
+        if (signal == deaths_of_damage[i])
+            return DAMAGED;
+    log_warn("%s/verdicts is not proven: %s", directory,
+             signal == SIGALRM ? "reading it took too long" : strsignal(signal));
+    return TROUBLE;
+}
+
+static int run(work *fn, const char *directory, struct verdict_shared *shared)
 {
     struct stat st;
     int status;
@@ -73,13 +101,13 @@ static int run(int (*fn)(const char *directory), const char *directory)
     log_flush();
     pid = fork();
     if (pid == 0)
-        child(fn, directory, &st);
+        child(fn, directory, shared, &st);
     while (pid > 0 && waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return TROUBLE;
     if (pid < 0)
         return TROUBLE;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : DAMAGED;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : said_by_death(directory, WTERMSIG(status));
 }
 
 static bool is_there(const char *directory)
@@ -92,11 +120,16 @@ static bool is_there(const char *directory)
     return found;
 }
 
-void verdict_check(const char *directory)
+bool verdict_check_finds_damage(const char *directory)
 {
-    if (!is_there(directory) || run(walk, directory) != DAMAGED)
+    return is_there(directory) && run(walk, directory, NULL) == DAMAGED;
+}
+
+void verdict_check(const char *directory, struct verdict_shared *shared)
+{
+    if (!is_there(directory) || run(walk_and_count, directory, shared) != DAMAGED)
         return;
-    if (run(move_aside, directory) == GOOD)
+    if (run(move_aside, directory, NULL) == GOOD)
         log_warn("%s/verdicts is damaged: moved to verdicts.bad; what it remembered is lost", directory);
     else
         log_warn("%s/verdicts is damaged and cannot be moved to verdicts.bad: no verdict is remembered",

@@ -55,6 +55,8 @@ void verdict_copies_forget(struct verdict_copies *all, unsigned worker)
         atomic_store_explicit(&row->in_hand[i], 0, memory_order_relaxed);
         atomic_store_explicit(&row->left_us[i], 0, memory_order_relaxed);
     }
+    if (atomic_exchange(&row->touch.by_loop, false) | atomic_exchange(&row->touch.by_thread, false))
+        atomic_fetch_add(&all->suspected, 1);
 }
 
 /* ---- one copy ---- */

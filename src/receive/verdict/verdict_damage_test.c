@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include <cmocka.h>
+#include <lmdb.h>
 
 /* ---- damage ---- */
 
@@ -276,6 +277,146 @@ static void test_what_is_heard_without_a_database_is_forgotten(void **state)
     assert_int_equal(host(hearer_as_nobody, NULL), 0);
 }
 
+/* ---- damage while it runs ---- */
+
+static co_fn void touch_the_damaged(struct verdict *m, void *arg)
+{
+    keep_two(m, arg);
+    tell(steps.seen[1]);
+    hear(steps.go[0]);
+    start(m, 1);
+}
+
+static void victim(void *arg)
+{
+    signal(SIGBUS, SIG_DFL); /* not to the test's runner */
+    work(2, touch_the_damaged, NULL);
+}
+
+static int later[2]; /* a pipe, too */
+
+static co_fn void go_on(struct verdict *m, void *arg)
+{
+    tell(steps.seen[1]);
+    hear(later[0]);
+    keep(m, 3);
+    CHECK(start(m, 3) == VERDICT_REMEMBERED && start(m, 2) == VERDICT_FRESH);
+}
+
+static void bystander(void *arg)
+{
+    work(3, go_on, NULL);
+}
+
+static void damaged_host(void *arg)
+{
+    pid_t dead, alive;
+
+    verdict_prepare(conf);
+    CHECK(pipe(steps.go) == 0 && pipe(steps.seen) == 0 && pipe(later) == 0);
+    alive = spawn(bystander, NULL);
+    hear(steps.seen[0]);
+    dead = spawn(victim, NULL);
+    hear(steps.seen[0]);
+    spoil("data.mdb", 0, 2 * 4096);
+    tell(steps.go[1]);
+    CHECK(end_of(dead) != 0);
+    verdict_forget(2);
+    work(2, begin_anew, NULL);
+    tell(later[1]);
+    CHECK(end_of(alive) == 0 && exists("verdicts.bad/data.mdb"));
+}
+
+static void test_a_worker_that_dies_of_damage_is_the_last_one(void **state)
+{
+    assert_int_equal(host(damaged_host, NULL), 0);
+}
+
+/* ---- a slow disk ---- */
+
+/* Keeps everybody from opening it. */
+static void lock_out(void *arg)
+{
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[128];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/verdicts/lock.mdb", dir);
+    fd = open(path, O_RDWR);
+    CHECK(fd >= 0 && fcntl(fd, F_SETLK, &all) == 0);
+    tell(steps.seen[1]);
+    hear(steps.go[0]);
+}
+
+static void prove_slowly(void *arg)
+{
+    signal(SIGALRM, SIG_IGN); /* not so the child that proves */
+    CHECK(setpgid(0, 0) == 0);
+    tell(steps.seen[1]);
+    verdict_prepare(conf);
+    CHECK(warnings == 1);
+    tell(steps.go[1]);
+}
+
+static void test_a_disk_that_is_slow_is_not_damaged(void **state)
+{
+    pid_t locker, prover;
+
+    assert_int_equal(host(keeper, NULL), 0);
+    assert_int_equal(pipe(steps.go), 0);
+    assert_int_equal(pipe(steps.seen), 0);
+    locker = spawn(lock_out, NULL);
+    hear(steps.seen[0]);
+    prover = spawn(prove_slowly, NULL);
+    hear(steps.seen[0]);
+    usleep(200000); /* if it was not in the middle of it yet, ten seconds later it is */
+    kill(-prover, SIGALRM);
+    assert_int_equal(end_of(prover), 0);
+    assert_int_equal(end_of(locker), 0);
+    assert_false(exists("verdicts.bad"));
+}
+
+/* ---- a writer that hangs ---- */
+
+static void hold_the_writers_lock(void *arg)
+{
+    char path[128];
+    MDB_env *env;
+    MDB_txn *txn;
+
+    snprintf(path, sizeof(path), "%s/verdicts", dir);
+    CHECK(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, 2) == 0);
+    CHECK(mdb_env_set_mapsize(env, 1 << 30) == 0 && mdb_env_open(env, path, 0, 0600) == 0);
+    CHECK(mdb_txn_begin(env, NULL, 0, &txn) == 0);
+    tell(steps.seen[1]);
+    hear(steps.go[0]);
+}
+
+static co_fn void read_past_the_writer(struct verdict *m, void *arg)
+{
+    CHECK(start(m, 1) == VERDICT_REMEMBERED && start(m, 2) == VERDICT_REMEMBERED);
+    tell(steps.go[1]);
+}
+
+static void past_the_writer(void *arg)
+{
+    pid_t writer;
+
+    verdict_prepare(conf);
+    CHECK(pipe(steps.go) == 0 && pipe(steps.seen) == 0);
+    writer = spawn(hold_the_writers_lock, NULL);
+    hear(steps.seen[0]);
+    alarm(5);
+    work(1, read_past_the_writer, NULL);
+    CHECK(end_of(writer) == 0);
+}
+
+static void test_a_worker_begins_while_another_ones_write_hangs(void **state)
+{
+    assert_int_equal(host(keeper, NULL), 0);
+    assert_int_equal(host(past_the_writer, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +428,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_heard_while_the_disk_is_in_trouble_is_forgotten, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_what_is_heard_without_a_database_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_worker_that_dies_of_damage_is_the_last_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_disk_that_is_slow_is_not_damaged, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_worker_begins_while_another_ones_write_hangs, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

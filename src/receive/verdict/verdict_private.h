@@ -48,13 +48,20 @@ struct verdict {
 /* verdict_key.c */
 uint32_t verdict_hint(const char *filter, const struct mail_envelope *e, uint64_t content_size);
 
-/* verdict_check.c: proves the database in the directory, and moves a damaged one aside. */
-void verdict_check(const char *directory);
+/* ---- verdict_check.c ---- */
+
+/* For master: proves the database in the directory and counts it, and moves a damaged one aside. */
+void verdict_check(const char *directory, struct verdict_shared *shared);
+/* For a worker: proves it, and leaves it where it is. */
+bool verdict_check_finds_damage(const char *directory);
 
 /* ---- verdict_writer.c ---- */
 
 /* The database, opened anew when another worker has moved it aside, or when it is time to try again; NULL. */
 struct verdict_store *verdict_writer_store(struct verdict *m);
+
+/* Moves it aside for all workers, unless that was done since it had this generation. */
+void verdict_writer_give_up(struct verdict *m, unsigned generation);
 
 /* Queues a write; false: too many are queued, or there is no database. The run of the key that this worker
  * has is removed when the write is done, or has failed. */

@@ -4,7 +4,7 @@
 #include "clock.h"
 #include "mem.h"
 
-static const struct shared_head head = {0x56444354, 2, sizeof(struct verdict_shared)}; /* "VDCT" */
+static const struct shared_head head = {0x56444354, 3, sizeof(struct verdict_shared)}; /* "VDCT" */
 
 /* ---- the mapping ---- */
 
@@ -19,6 +19,7 @@ struct verdict_shared *verdict_shared_new(const char *directory)
     struct verdict_shared *s = shared_map_file(path, &head, "running scans");
 
     shared_lock_init(&s->lock);
+    shared_lock_init(&s->moving);
     talloc_free(path);
     return s;
 }

@@ -53,7 +53,8 @@ struct verdict_shared {
         accounted; /* the database's transaction that kept_hints and VERDICT_ENTRIES stand for */
     atomic_uint_fast64_t swept_ms;         /* when expired verdicts were looked for last; 0: never */
     atomic_uint generation;                /* databases that were moved aside */
-    struct shared_lock lock;               /* runs, and the moving aside */
+    struct shared_lock lock;               /* runs; never held while a disk works */
+    struct shared_lock moving;             /* of the database, aside */
     atomic_uint run_hints[VERDICT_HINTS];  /* running scans; changed under the lock */
     atomic_uint kept_hints[VERDICT_HINTS]; /* kept verdicts; changed in a write transaction */
     struct verdict_run runs[VERDICT_SETS][VERDICT_WAYS];

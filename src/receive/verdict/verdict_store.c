@@ -39,20 +39,30 @@ static int open_env(const char *directory, MDB_env **env_r)
     return code;
 }
 
-static int open_tables(MDB_env *env, MDB_dbi *verdicts_r, MDB_dbi *times_r)
+/* MDB_NOTFOUND: there are none yet. */
+static int open_tables(MDB_env *env, unsigned access, unsigned create, MDB_dbi *verdicts_r, MDB_dbi *times_r)
 {
     MDB_txn *txn;
-    int code = mdb_txn_begin(env, NULL, 0, &txn);
+    int code = mdb_txn_begin(env, NULL, access, &txn);
 
     if (code != 0)
         return code;
-    code = mdb_dbi_open(txn, "verdicts", MDB_CREATE, verdicts_r);
+    code = mdb_dbi_open(txn, "verdicts", create, verdicts_r);
     if (code == 0)
-        code = mdb_dbi_open(txn, "times", MDB_CREATE, times_r);
+        code = mdb_dbi_open(txn, "times", create, times_r);
     if (code == 0)
         return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return code;
+}
+
+/* Counted at once, so that nobody looks into it in vain. */
+static int make_tables(struct verdict_store *s)
+{
+    const struct verdict_op sweep = {.kind = VERDICT_SWEEP};
+    int code = open_tables(s->env, 0, MDB_CREATE, &s->verdicts, &s->times);
+
+    return code == 0 ? verdict_store_write(s, &sweep) : code;
 }
 
 static int store_destroy(struct verdict_store *s)
@@ -64,30 +74,41 @@ static int store_destroy(struct verdict_store *s)
     return 0;
 }
 
-int verdict_store_open(const void *ctx, const struct verdict_store_conf *conf, struct verdict_store **store_r)
+static int open_all(struct verdict_store *s)
 {
-    const struct verdict_op sweep = {.kind = VERDICT_SWEEP};
-    struct verdict_store *s = mem_new(ctx, struct verdict_store);
-    int code, dead;
+    int dead, code = open_env(s->conf.directory, &s->env);
 
-    s->conf = *conf;
-    s->generation = atomic_load(&conf->shared->generation);
-    talloc_set_destructor(s, store_destroy);
-    code = open_env(conf->directory, &s->env);
     if (code == 0)
         code = mdb_reader_check(s->env, &dead);
     if (code == 0)
-        code = open_tables(s->env, &s->verdicts, &s->times);
-    if (code == 0)
-        code = verdict_store_write(s, &sweep);
+        code = open_tables(s->env, MDB_RDONLY, 0, &s->verdicts, &s->times);
+    if (code == MDB_NOTFOUND)
+        code = make_tables(s);
     if (code == 0)
         code = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->reader);
-    if (code == 0) {
+    if (code == 0)
         mdb_txn_reset(s->reader);
+    return code;
+}
+
+int verdict_store_open(const void *ctx, const struct verdict_store_conf *conf, struct verdict_store **store_r)
+{
+    static struct verdict_touch nobody;
+    struct verdict_store *s = mem_new(ctx, struct verdict_store);
+    int code;
+
+    s->conf = *conf;
+    if (s->conf.touch == NULL)
+        s->conf.touch = &nobody;
+    s->generation = atomic_load(&conf->shared->generation);
+    talloc_set_destructor(s, store_destroy);
+    verdict_store_touch(&s->conf.touch->by_loop, true);
+    code = open_all(s);
+    verdict_store_touch(&s->conf.touch->by_loop, false);
+    if (code == 0)
         *store_r = s;
-    } else {
+    else
         talloc_free(s);
-    }
     return code;
 }
 
@@ -106,9 +127,14 @@ unsigned verdict_store_generation(const struct verdict_store *s)
 bool verdict_store_is_accounted(const struct verdict_store *s)
 {
     MDB_envinfo info;
+    int code;
 
-    return verdict_store_is_current(s) && mdb_env_info(s->env, &info) == 0 &&
-           info.me_last_txnid <= atomic_load(&s->conf.shared->accounted);
+    if (!verdict_store_is_current(s))
+        return false;
+    verdict_store_touch(&s->conf.touch->by_loop, true);
+    code = mdb_env_info(s->env, &info);
+    verdict_store_touch(&s->conf.touch->by_loop, false);
+    return code == 0 && info.me_last_txnid <= atomic_load(&s->conf.shared->accounted);
 }
 
 bool verdict_store_is_damage(int code)
@@ -150,7 +176,7 @@ bool verdict_store_is_expired(const struct verdict_store *s, uint64_t kept_us)
     return now > kept_us && now - kept_us >= s->conf.lifetime_us;
 }
 
-bool verdict_store_get(struct verdict_store *s, struct verdict_key *key, struct mail_reply *reply_r)
+static bool get(struct verdict_store *s, struct verdict_key *key, struct mail_reply *reply_r)
 {
     struct verdict_record r;
     bool is_there;
@@ -163,6 +189,16 @@ bool verdict_store_get(struct verdict_store *s, struct verdict_key *key, struct 
         key->kept_us = r.kept_us;
     }
     mdb_txn_reset(s->reader);
+    return is_there;
+}
+
+bool verdict_store_get(struct verdict_store *s, struct verdict_key *key, struct mail_reply *reply_r)
+{
+    bool is_there;
+
+    verdict_store_touch(&s->conf.touch->by_loop, true);
+    is_there = get(s, key, reply_r);
+    verdict_store_touch(&s->conf.touch->by_loop, false);
     return is_there;
 }
 
@@ -186,24 +222,53 @@ static int walk_table(MDB_txn *txn, MDB_dbi table, size_t key_size)
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
-int verdict_store_walk(const char *directory)
+static int walk(MDB_env *env)
 {
     enum { FREE_PAGES = 0 };
-    MDB_env *env;
     MDB_txn *txn;
     MDB_dbi verdicts, times;
-    int code = open_env(directory, &env);
+    int code = open_tables(env, MDB_RDONLY, 0, &verdicts, &times);
 
     if (code == 0)
-        code = open_tables(env, &verdicts, &times);
-    if (code == 0)
         code = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-    if (code == 0)
-        code = walk_table(txn, FREE_PAGES, 0);
+    if (code != 0)
+        return code == MDB_NOTFOUND ? 0 : code;
+    code = walk_table(txn, FREE_PAGES, 0);
     if (code == 0)
         code = walk_table(txn, verdicts, VERDICT_HASH_SIZE);
     if (code == 0)
         code = walk_table(txn, times, VERDICT_TIME_KEY_SIZE);
+    mdb_txn_abort(txn);
+    return code;
+}
+
+int verdict_store_walk(const char *directory)
+{
+    MDB_env *env;
+    int code = open_env(directory, &env);
+
+    if (code == 0)
+        code = walk(env);
+    if (env != NULL)
+        mdb_env_close(env);
+    return code;
+}
+
+/* ---- account ---- */
+
+/* What is too old or too much is each service's own affair. */
+int verdict_store_account(const char *directory, struct verdict_shared *shared)
+{
+    const struct verdict_store_conf conf = {
+        .directory = directory, .shared = shared, .lifetime_us = UINT64_MAX, .limit = SIZE_MAX};
+    const struct verdict_op sweep = {.kind = VERDICT_SWEEP};
+    struct verdict_store *s;
+    int code = verdict_store_open(NULL, &conf, &s);
+
+    if (code != 0)
+        return code;
+    code = verdict_store_write(s, &sweep);
+    talloc_free(s);
     return code;
 }
 
@@ -231,13 +296,13 @@ bool verdict_store_give_up(const struct verdict_store_conf *conf, unsigned gener
     struct verdict_shared *s = conf->shared;
     bool good = true;
 
-    verdict_shared_lock(s);
+    shared_lock(&s->moving); /* a death inside leaves it to be moved once more, or nothing to be done */
     if (atomic_load(&s->generation) == generation) {
         good = verdict_store_move_aside(conf->directory);
         atomic_store(&s->accounted, 0);
         atomic_store(&s->counters[VERDICT_ENTRIES], 0);
         atomic_fetch_add(&s->generation, 1);
     }
-    verdict_shared_unlock(s);
+    shared_unlock(&s->moving);
     return good;
 }

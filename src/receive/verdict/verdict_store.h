@@ -14,16 +14,23 @@
 #include "verdict_record.h"
 #include "verdict_shared.h"
 
+/* Set while the map is touched: a process that ends meanwhile may have died of what is in the file. */
+struct verdict_touch {
+    atomic_bool by_loop, by_thread;
+};
+
 struct verdict_store_conf {
     const char *directory; /* $data_directory */
     struct verdict_shared *shared;
+    struct verdict_touch *touch; /* NULL: nobody wants to know */
     uint64_t lifetime_us;
     size_t limit; /* entries */
 };
 
 struct verdict_store;
 
-/* Blocks on disk; 0, or LMDB's code. conf's texts must outlive the store. Owned by ctx; freeing it closes. */
+/* 0, or LMDB's code. Only a new database waits for its writer, who may have a disk that hangs. conf's texts
+ * must outlive the store. Owned by ctx; freeing it closes. */
 int verdict_store_open(const void *ctx, const struct verdict_store_conf *conf,
                        struct verdict_store **store_r);
 
@@ -59,11 +66,13 @@ const char *verdict_store_text(int code);
 
 /* Moves the database aside, to verdicts.bad, in place of one that is there. False with errno. */
 bool verdict_store_move_aside(const char *directory);
-/* The same for a worker: once for all workers, under the shared lock. The store must be closed. */
+/* The same for a worker: once for all workers, one at a time. The store must be closed. */
 bool verdict_store_give_up(const struct verdict_store_conf *conf, unsigned generation);
 unsigned verdict_store_generation(const struct verdict_store *s);
 
-/* Reads all of the database, in a process that may die of it: 0, or LMDB's code. */
+/* Reads all of the database, in a process that may die of it: 0, or LMDB's code. Waits for no writer. */
 int verdict_store_walk(const char *directory);
+/* Makes the shared numbers stand for what is in it. */
+int verdict_store_account(const char *directory, struct verdict_shared *shared);
 
 #endif

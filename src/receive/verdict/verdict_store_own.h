@@ -25,6 +25,13 @@ static inline MDB_val verdict_store_value(const void *p, size_t n)
     return (MDB_val){.mv_size = n, .mv_data = (void *)(uintptr_t)p};
 }
 
+static inline void verdict_store_touch(atomic_bool *by, bool begins)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(by, begins, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* The record of the hash, good and whole; its text is borrowed from the transaction. */
 bool verdict_store_find(MDB_txn *txn, const struct verdict_store *s,
                         const unsigned char hash[VERDICT_HASH_SIZE], struct verdict_record *r);

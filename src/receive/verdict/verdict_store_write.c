@@ -238,7 +238,7 @@ static int apply(struct change *c, const struct verdict_op *op)
     return 0;
 }
 
-int verdict_store_write(struct verdict_store *s, const struct verdict_op *ops)
+static int write_all(struct verdict_store *s, const struct verdict_op *ops)
 {
     struct change c = {.store = s};
     int code = mdb_txn_begin(s->env, NULL, 0, &c.txn);
@@ -255,5 +255,15 @@ int verdict_store_write(struct verdict_store *s, const struct verdict_op *ops)
     if (code == 0)
         return finish(&c);
     mdb_txn_abort(c.txn);
+    return code;
+}
+
+int verdict_store_write(struct verdict_store *s, const struct verdict_op *ops)
+{
+    int code;
+
+    verdict_store_touch(&s->conf.touch->by_thread, true);
+    code = write_all(s, ops);
+    verdict_store_touch(&s->conf.touch->by_thread, false);
     return code;
 }

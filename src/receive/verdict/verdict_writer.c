@@ -57,7 +57,7 @@ static void warn_once(struct verdict *m, int code)
     m->is_warned = true;
 }
 
-static void give_up(struct verdict *m, unsigned generation)
+void verdict_writer_give_up(struct verdict *m, unsigned generation)
 {
     if (verdict_store_give_up(&m->store_conf, generation))
         log_warn("%s/verdicts is damaged: moved to verdicts.bad; what it remembered is lost",
@@ -72,7 +72,7 @@ static int open_store(struct verdict *m)
     int code = verdict_store_open(m, &m->store_conf, &m->store);
 
     if (verdict_store_is_damage(code)) {
-        give_up(m, generation);
+        verdict_writer_give_up(m, generation);
         code = verdict_store_open(m, &m->store_conf, &m->store);
     }
     return code;
@@ -138,7 +138,7 @@ static void mend(struct verdict *m, int code)
     warn_once(m, code);
     TALLOC_FREE(m->store);
     if (verdict_store_is_damage(code))
-        give_up(m, generation);
+        verdict_writer_give_up(m, generation);
 }
 
 /* A second time when the database had to be made anew. */
