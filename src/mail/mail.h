@@ -250,6 +250,8 @@ struct mail_hook_ops {
  */
 struct mail_receipt {
     void (*settle)(struct mail_receipt *r, bool was_heard);
+    bool is_repeated; /* the reply will be told again until it is heard: then a client that is silent with the
+                         reply on its host has heard it */
 };
 
 /*

@@ -68,7 +68,7 @@ static struct mail_receipt *remembered_new(struct passage *p)
 {
     struct remembered *m = mem_new(p->outer->ctx, struct remembered);
 
-    m->receipt.settle = settle_remembered;
+    m->receipt = (struct mail_receipt){.settle = settle_remembered, .is_repeated = true};
     m->verdict = p->admit->verdict;
     m->key = p->key;
     return &m->receipt;

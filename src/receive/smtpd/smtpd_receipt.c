@@ -53,13 +53,21 @@ static co_fn bool was_acknowledged(struct smtpd_session *s)
     return io_was_taken(s->stream);
 }
 
-co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next)
+static void settle(struct smtpd_session *s, bool was_heard)
 {
-    bool was_heard;
-
-    if (s->receipt == NULL)
-        return;
-    was_heard = next != IO_RESET && was_acknowledged(s);
     s->receipt->settle(s->receipt, was_heard);
     TALLOC_FREE(s->receipt);
+}
+
+co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next)
+{
+    if (s->receipt != NULL)
+        settle(s, next != IO_RESET && was_acknowledged(s));
+}
+
+/* It may keep its connection for minutes, and send what is a new message, however alike, over another. */
+void smtpd_receipt_settle_silent(struct smtpd_session *s)
+{
+    if (s->receipt != NULL && s->receipt->is_repeated && io_was_taken(s->stream))
+        settle(s, true);
 }

@@ -17,6 +17,8 @@
 
 #define MESSAGE "HELO me\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
 
+enum { SILENT_MS = 1500 }; /* longer than a session waits before it takes a client for an idle one */
+
 enum leaving {
     QUITS,               /* reads the reply, says QUIT */
     GOES_ON,             /* reads the reply, sends another command, is gone */
@@ -26,6 +28,7 @@ enum leaving {
     RESETS_EARLY,        /* the same, with a reset */
     DIES_WITH_IT_UNREAD, /* the reply has come, nobody has read it */
     QUITS_AHEAD,         /* sends QUIT without waiting, then reads it all */
+    RESETS_LATE,         /* reads the reply, is silent for a while, is reset */
 };
 
 struct client {
@@ -88,6 +91,11 @@ static co_fn void be_client(void *arg)
     case DIES_WITH_IT_UNREAD:
         wait_for_bytes(s);
         break;
+    case RESETS_LATE:
+        read_replies(s, "250 ");
+        co_sleep(clock_ms() + SILENT_MS, "the end of its patience");
+        reset(&s);
+        break;
     case RESETS_EARLY:
         reset(&s);
         break;
@@ -117,10 +125,11 @@ static void make_pair(int fds[2])
     close(listener);
 }
 
-static void check(enum leaving leaving, bool commits_after_left, bool was_heard)
+static void check_receipt(enum leaving leaving, bool commits_after_left, bool is_repeated, bool was_heard)
 {
     static const char *const settings[] = {"smtpd_forbid_unauth_pipelining", "no", NULL};
-    struct peer p = {.settings = settings, .commits_after_left = commits_after_left};
+    struct peer p = {
+        .settings = settings, .commits_after_left = commits_after_left, .is_repeated = is_repeated};
     struct client c = {.leaving = leaving};
     int fds[2];
 
@@ -133,6 +142,11 @@ static void check(enum leaving leaving, bool commits_after_left, bool was_heard)
     assert_int_equal(p.heard, was_heard);
     assert_int_equal(p.unheard, !was_heard);
     peer_deinit(&p);
+}
+
+static void check(enum leaving leaving, bool commits_after_left, bool was_heard)
+{
+    check_receipt(leaving, commits_after_left, false, was_heard);
 }
 
 static void test_clients_that_heard(void **state)
@@ -149,6 +163,14 @@ static void test_clients_that_did_not(void **state)
     check(LEAVES_EARLY, true, false);
     check(RESETS_EARLY, true, false);
     check(DIES_WITH_IT_UNREAD, false, false);
+}
+
+/* A reply that will be told again until it is heard is heard earlier. */
+static void test_client_that_is_silent(void **state)
+{
+    check_receipt(RESETS_LATE, false, true, true);
+    check_receipt(RESETS_LATE, false, false, false);
+    check_receipt(DIES_WITH_IT_UNREAD, false, true, false);
 }
 
 static int start(void **state)
@@ -170,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clients_that_heard),
         cmocka_unit_test(test_clients_that_did_not),
+        cmocka_unit_test(test_client_that_is_silent),
     };
 
     return cmocka_run_group_tests(tests, start, end);

@@ -312,6 +312,7 @@ static co_fn enum io_end await_command(struct smtpd_session *s, uint64_t deadlin
 
     if (end != IO_TIMEOUT)
         return end;
+    smtpd_receipt_settle_silent(s);
     buf_deinit(&s->wire);
     if (s->content.n == 0)
         buf_deinit(&s->content);

@@ -162,6 +162,8 @@ void smtpd_receipt_take(struct smtpd_session *s, struct mail_sink *sink);
 /* next: how the read after the reply to end-of-data, or the sending of it, ended. Without a receipt: nothing.
  */
 co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next);
+/* The reply was sent a while ago, and nothing came since. */
+void smtpd_receipt_settle_silent(struct smtpd_session *s);
 
 /* ---- smtpd_tx.c: the transaction ---- */
 

@@ -79,7 +79,7 @@ static struct mail_reply commit(struct mail_sink *s)
     struct peer *p = peer_of(s);
     struct peer_receipt *receipt = mem_new(s, struct peer_receipt);
 
-    receipt->receipt.settle = settle;
+    receipt->receipt = (struct mail_receipt){.settle = settle, .is_repeated = p->is_repeated};
     receipt->peer = p;
     s->receipt = &receipt->receipt;
     if (p->commits_after_left)

@@ -23,6 +23,7 @@ struct peer {
     const char *addr;
     int fd;                  /* a connected socket in place of `input`; 0: none */
     bool commits_after_left; /* the sink answers when the client has gone */
+    bool is_repeated;        /* the sink's receipt is such a one */
     /* out */
     const struct mail_presence *presence;
     struct buf wire;    /* what the client got */
