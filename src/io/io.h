@@ -109,6 +109,8 @@ co_fn struct error *io_resolve_mx(const void *ctx, const char *domain, uint64_t 
  * "timeout"). */
 co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint64_t deadline,
                                struct io_stream **stream_r);
+/* Its error says nothing of the server: this process, or its host, had no descriptor or memory for it. */
+bool io_connect_had_no_means(const struct error *e);
 
 /*
  * "inet:host:port", "host:port", "[v6]:port", ":port", "port", "unix:path": the forms of smtpd_proxy_filter

@@ -1,6 +1,7 @@
 /* Connecting, listening, accepting. See io.h. */
 #include "io.h"
 
+#include "clock.h"
 #include "co_fd.h"
 #include "mem.h"
 
@@ -13,9 +14,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+enum { BACKLOG_STEP_MS = 10 };
+
 static struct error *because(int code)
 {
-    return error_new(ERROR_TEMP, "%s", strerror(code));
+    struct error *e = error_new(ERROR_TEMP, "%s", strerror(code));
+
+    e->code = code;
+    return e;
+}
+
+static struct error *ended(enum io_end end)
+{
+    return error_new(ERROR_TEMP, "%s", end == IO_TIMEOUT ? "Connection timed out" : io_end_text(end));
 }
 
 /* ---- connect ---- */
@@ -27,7 +38,7 @@ static co_fn struct error *wait_connected(int fd, uint64_t deadline)
     int code = 0;
 
     if (end != IO_OK)
-        return error_new(ERROR_TEMP, "%s", end == IO_TIMEOUT ? "Connection timed out" : io_end_text(end));
+        return ended(end);
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
     return code ? because(code) : NULL;
 }
@@ -41,16 +52,39 @@ static void set_no_delay(int fd, int family)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-/* A server on this host has answered before connect() returns; asked again, the kernel says so. */
-static co_fn struct error *establish(int fd, const struct io_address *a, uint64_t deadline)
+/* A server on this host has answered before connect() returns; asked again, the kernel says so. 0: connected.
+ */
+static int try_connect(int fd, const struct io_address *a)
 {
     const struct sockaddr *to = (const struct sockaddr *)&a->sa;
 
     if (connect(fd, to, a->length) == 0)
-        return NULL;
-    if (errno == EINPROGRESS && connect(fd, to, a->length) == 0)
-        return NULL;
-    return errno == EALREADY ? wait_connected(fd, deadline) : because(errno);
+        return 0;
+    return errno == EINPROGRESS && connect(fd, to, a->length) == 0 ? 0 : errno;
+}
+
+/* Of a unix socket whose server has a full backlog nobody tells when there is room. */
+static co_fn struct error *establish(int fd, const struct io_address *a, uint64_t deadline)
+{
+    int code = try_connect(fd, a);
+
+    while (code == EAGAIN) {
+        uint64_t next = clock_ms() + BACKLOG_STEP_MS;
+
+        if (next > deadline)
+            return ended(IO_TIMEOUT);
+        if (co_sleep(next, "room for a connection") != CO_OK)
+            return ended(IO_CANCELLED);
+        code = try_connect(fd, a);
+    }
+    if (code == EALREADY)
+        return wait_connected(fd, deadline);
+    return code != 0 ? because(code) : NULL;
+}
+
+bool io_connect_had_no_means(const struct error *e)
+{
+    return e->code == EMFILE || e->code == ENFILE || e->code == ENOBUFS || e->code == ENOMEM;
 }
 
 co_fn struct error *io_connect(const void *ctx, const struct io_address *a, uint64_t deadline,

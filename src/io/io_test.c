@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -214,6 +215,81 @@ static void listening(void *arg)
 static void test_listen_connect_accept(void **state)
 {
     run(listening, NULL);
+}
+
+/* As many connections as a unix socket's backlog holds wait there; the next one waits for room. */
+static co_fn void make_room(void *arg)
+{
+    struct io_listener *l = arg;
+    struct io_address peer;
+    int fd, code;
+
+    co_sleep(in_ms(30), "the other to wait");
+    assert_int_equal(io_accept(l, in_ms(SOON_MS), &fd, &peer, &code), IO_OK);
+    close(fd);
+}
+
+static void full_backlog(void *arg)
+{
+    struct io_stream *first, *second, *third;
+    struct io_listener *l;
+    struct io_address a;
+    struct error *e;
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/tmp/io-test-backlog-%d", (int)getpid());
+    assert_null(io_address_unix(path, &a));
+    fd = io_listen(&a, 0, &e);
+    assert_true(fd >= 0);
+    l = io_listener_new(NULL, fd);
+    assert_null(io_connect(NULL, &a, in_ms(SOON_MS), &first));
+    e = io_connect(NULL, &a, in_ms(20), &second);
+    assert_non_null(e);
+    assert_string_equal(e->text, "Connection timed out");
+    assert_false(io_connect_had_no_means(e));
+    error_free(&e);
+    co_spawn(make_room, l, "room");
+    assert_null(io_connect(NULL, &a, in_ms(SOON_MS), &third));
+    io_stream_close(&first);
+    io_stream_close(&third);
+    io_listener_close(&l);
+    close(fd);
+    unlink(path);
+    done = 1;
+}
+
+static void test_full_backlog(void **state)
+{
+    run(full_backlog, NULL);
+}
+
+static void no_descriptors(void *arg)
+{
+    struct rlimit before, none;
+    struct io_stream *s;
+    struct io_address a;
+    struct error *e;
+
+    assert_true(io_address_parse("127.0.0.1", 1, &a));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    e = io_connect(NULL, &a, in_ms(SOON_MS), &s);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_non_null(e);
+    assert_true(io_connect_had_no_means(e));
+    error_free(&e);
+    e = io_connect(NULL, &a, in_ms(SOON_MS), &s);
+    assert_non_null(e);
+    assert_false(io_connect_had_no_means(e));
+    error_free(&e);
+    done = 1;
+}
+
+static void test_no_descriptors(void **state)
+{
+    run(no_descriptors, NULL);
 }
 
 static void test_endpoints(void **state)
@@ -439,6 +515,8 @@ int main(void)
         cmocka_unit_test(test_memory_stream_cut_at_every_byte),
         cmocka_unit_test(test_a_megabyte_through_sockets),
         cmocka_unit_test(test_listen_connect_accept),
+        cmocka_unit_test(test_full_backlog),
+        cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_spool_in_memory_and_in_a_file),
         cmocka_unit_test(test_spools_share_a_budget),
