@@ -35,6 +35,17 @@ long conf_lint_number(const struct conf *c, const char *name)
     return value;
 }
 
+uint64_t conf_lint_time_ms(const struct conf *c, const char *name)
+{
+    char *text = conf_lint_text(NULL, c, name);
+    uint64_t ms = 0;
+
+    if (conf_time_parse(text, conf_param_find(name), name, text, &ms) != NULL)
+        ms = 0;
+    talloc_free(text);
+    return ms;
+}
+
 bool conf_lint_list_has(const char *list, const char *const *words)
 {
     const char *rest = list;
@@ -46,6 +57,16 @@ bool conf_lint_list_has(const char *list, const char *const *words)
             found = found || bytes_ieq(bytes_of(item), bytes_of(words[i]));
         talloc_free(item);
     }
+    return found;
+}
+
+bool conf_lint_has_item(const struct conf *c, const char *name, const char *item)
+{
+    const char *const words[] = {item, NULL};
+    char *list = conf_lint_text(NULL, c, name);
+    bool found = conf_lint_list_has(list, words);
+
+    talloc_free(list);
     return found;
 }
 
@@ -172,6 +193,11 @@ bool conf_lint_has_filter(const struct conf_service *s)
 
     talloc_free(filter);
     return has;
+}
+
+bool conf_lint_has_nexthop(const struct conf_service *s)
+{
+    return strcmp(s->command, "filter") == 0 && is_set(s->conf, "filter_nexthop");
 }
 
 static void lint_loop(const struct conf_service *s, const char *parameter, struct conf_faults *faults)
@@ -371,6 +397,7 @@ void conf_lint(const struct conf *main_conf, const struct conf_services *service
         lint_set(s->conf, services, faults);
         lint_exposed(s, faults);
         lint_relay(s, faults);
+        conf_lint_cut(s, faults);
         if (is_smtpd(s)) {
             conf_lint_endpoints(s, "smtpd_proxy_filter", faults);
             conf_lint_endpoints(s, "smtpd_proxy_cheap_filter", faults);

@@ -1,6 +1,7 @@
 /*
  * Settings of a before-filter server that have no effect as long as another one is off. Told where they are
- * set, with the first that is missing; not of what main.cf sets and some service makes use of.
+ * set, with the first that is missing; not of what main.cf sets and some service makes use of. And what is
+ * set for a filter itself that has an effect before one only.
  */
 #include "conf_own.h"
 #include "mem.h"
@@ -85,16 +86,7 @@ static bool is_on(const struct conf *c, const char *name)
 
 static bool is_met(const struct conf *c, const struct need *need)
 {
-    const char *const words[] = {need->value, NULL};
-    char *list;
-    bool met;
-
-    if (need->value == NULL)
-        return is_on(c, need->name);
-    list = conf_lint_text(NULL, c, need->name);
-    met = conf_lint_list_has(list, words);
-    talloc_free(list);
-    return met;
+    return need->value ? conf_lint_has_item(c, need->name, need->value) : is_on(c, need->name);
 }
 
 /* The first of the i-th setting's needs that is not met. */
@@ -146,6 +138,22 @@ static void lint_service(const struct served *all, const struct conf_service *s,
     }
 }
 
+/* A filter hands a message on while it sends it, once. */
+static void lint_filter(const struct conf_service *s, struct conf_faults *faults)
+{
+    static const char *const of_whole[] = {"smtpd_proxy_chunking", "smtpd_proxy_retry_after_dot",
+                                           "smtpd_proxy_retry_limit"};
+
+    for (size_t i = 0; i < sizeof(of_whole) / sizeof(of_whole[0]); i++) {
+        const struct conf_entry *e = NULL;
+
+        HASH_FIND_STR(s->conf->set, of_whole[i], e);
+        if (e != NULL && is_on(s->conf, e->name))
+            conf_fault_add(faults, CONF_WARNING, e->file, e->line,
+                           "%s = %s: has no effect in a filter with filter_nexthop", e->name, e->value);
+    }
+}
+
 void conf_lint_needs(const struct conf_services *services, struct conf_faults *faults)
 {
     void *ctx = talloc_new(NULL);
@@ -154,9 +162,12 @@ void conf_lint_needs(const struct conf_services *services, struct conf_faults *f
     for (size_t i = 0; i < services->n; i++)
         if (conf_lint_has_filter(&services->at[i]))
             note_served(ctx, &all, &services->at[i]);
-    for (size_t i = 0; i < services->n; i++)
+    for (size_t i = 0; i < services->n; i++) {
         if (conf_lint_has_filter(&services->at[i]))
             lint_service(all, &services->at[i], faults);
+        else if (conf_lint_has_nexthop(&services->at[i]))
+            lint_filter(&services->at[i], faults);
+    }
     HASH_CLEAR(hh, all);
     talloc_free(ctx);
 }

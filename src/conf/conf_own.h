@@ -109,10 +109,16 @@ bool conf_is_postfix_name(const char *name);
 char *conf_lint_text(const void *ctx, const struct conf *c, const char *name);
 /* The number, or 0 for one that conf_validate has complained of. */
 long conf_lint_number(const struct conf *c, const char *name);
+/* The time in milliseconds, likewise. */
+uint64_t conf_lint_time_ms(const struct conf *c, const char *name);
 /* Whether one of the words (NULL ends them) is an item of the list, without case. */
 bool conf_lint_list_has(const char *list, const char *const *words);
+/* Whether this is an item of the parameter, without case. */
+bool conf_lint_has_item(const struct conf *c, const char *name, const char *item);
 /* Whether it is an smtpd that gives mail to a filter in another server. */
 bool conf_lint_has_filter(const struct conf_service *s);
+/* Whether it is a filter that hands mail on to another server. */
+bool conf_lint_has_nexthop(const struct conf_service *s);
 /* The first of a list of endpoints that leads to the service, as "host:port"; NULL: none does. Owned by ctx.
  */
 char *conf_lint_endpoint(const void *ctx, const struct conf_service *s, const char *list);
@@ -132,9 +138,15 @@ bool conf_lint_wants_slots(const struct conf_service *s);
  */
 void conf_lint_filters(const struct conf_services *all, struct conf_faults *faults);
 
+/* ---- conf_lint_cut.c ---- */
+
+/* Warnings about settings of what speaks to a filter, or to the server behind one, that another one cuts. */
+void conf_lint_cut(const struct conf_service *s, struct conf_faults *faults);
+
 /* ---- conf_lint_needs.c ---- */
 
-/* Warnings about settings of before-filter servers that have no effect as long as another one is off. */
+/* Warnings about settings of before-filter servers that have no effect as long as another one is off, and
+ * about those of a filter that only such a server makes use of. */
 void conf_lint_needs(const struct conf_services *all, struct conf_faults *faults);
 
 /* ---- conf_lint_service.c ---- */

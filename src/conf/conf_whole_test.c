@@ -11,6 +11,7 @@ static void test_lint(void **state)
 #define SLOTS          "smtpd_proxy_options = speed_adjust\nsmtpd_proxy_concurrency_limit = 20\n"
 #define FILTERED(port) "127.0.0.1:" port " inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.2:" port "\n"
 #define TWIN(set)      "127.0.0.1:2 inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:10025 -o " set "\n"
+#define NEXTHOP(o)     "127.0.0.1:1 inet n - n - - filter -o filter_nexthop=127.0.0.1:2 -o " o "\n"
 #define EIGHT                                                                                                \
     FILTERED("1")                                                                                            \
     FILTERED("2")                                                                                            \
@@ -111,6 +112,25 @@ static void test_lint(void **state)
          front, CONF_WARNING, "main.cf", 4, "has no effect without smtpd_proxy_pipelining"},
         {SLOTS "smtpd_proxy_chunking = yes\nsmtpd_proxy_connection_reuse = yes\n", front, 0, NULL, 0, NULL},
         {"smtpd_proxy_chunking = no\n", front, 0, NULL, 0, NULL},
+        {"smtpd_proxy_retry_limit = 3\nsmtpd_proxy_options = speed_adjust\n",
+         FRONT "127.0.0.1:1 inet n - n - - filter -o filter_nexthop=127.0.0.1:2\n", 0, NULL, 0, NULL},
+        {"", NEXTHOP("smtpd_proxy_retry_limit=3"), CONF_WARNING, "master.cf", 1,
+         "smtpd_proxy_retry_limit = 3: has no effect in a filter with filter_nexthop"},
+        {"", NEXTHOP("smtpd_proxy_chunking=yes"), CONF_WARNING, "master.cf", 1, "has no effect in a filter"},
+        {"", NEXTHOP("smtpd_proxy_retry_after_dot=no"), 0, NULL, 0, NULL},
+        {"", NEXTHOP("smtpd_proxy_connect_timeout=101s"), CONF_WARNING, "master.cf", 1,
+         "smtpd_proxy_connect_timeout = 101s: is cut to smtpd_proxy_timeout (100s)"},
+        {"smtpd_proxy_connect_timeout = 101s\n", "127.0.0.1:1 inet n - n - - filter\n", 0, NULL, 0, NULL},
+        {SLOTS "smtpd_proxy_retry_time = 101s\n", front, CONF_WARNING, "main.cf", 4,
+         "smtpd_proxy_retry_time = 101s: is cut to smtpd_proxy_timeout (100s)"},
+        {SLOTS "smtpd_proxy_retry_time = 100s\n", front, 0, NULL, 0, NULL},
+        {"smtpd_proxy_retry_time = 1h\n", "127.0.0.1:1 inet n - n - - smtpd\n", 0, NULL, 0, NULL},
+        {"smtpd_proxy_ejection_time = 2m\n", front, CONF_WARNING, "main.cf", 2,
+         "smtpd_proxy_ejection_time = 2m: is cut to smtpd_proxy_ejection_time_limit (60s)"},
+        {"smtpd_proxy_connection_reuse = yes\nsmtpd_proxy_connection_reuse_limit = 1\n", front, CONF_WARNING,
+         "main.cf", 3, "smtpd_proxy_connection_reuse_limit = 1: no connection is kept"},
+        {"smtpd_proxy_connection_reuse = yes\nsmtpd_proxy_connection_reuse_limit = 2\n", front, 0, NULL, 0,
+         NULL},
         {SLOTS "smtpd_proxy_verdict_memory = no\nsmtpd_proxy_verdict_lifetime = 1d\n", front, CONF_WARNING,
          "main.cf", 5, "has no effect without smtpd_proxy_verdict_memory"},
         {SLOTS, FRONT "127.0.0.1:10025 inet n - n - 19 filter\n", CONF_WARNING, "main.cf", 3,
