@@ -201,6 +201,27 @@ class Slow(FakeServer):
         return super()._act(sock, lines, phase)
 
 
+class Paced(FakeServer):
+    """Takes its time, in seconds, before what it does at a phase."""
+
+    def __init__(self, **seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def _act(self, sock, lines, phase):
+        self.stopped.wait(self.seconds.get(phase, 0))
+        return super()._act(sock, lines, phase)
+
+
+def test_verdict_has_a_time_of_its_own():
+    """A filter that greets late has the message just in time, and as long for its verdict as any other: it is heard."""
+    late = Paced(banner=2, dot=2).start()
+    with Front([late], WHOLE, "smtpd_proxy_timeout=3s") as front:
+        assert front.send("late").code == 250
+    assert len(late.messages()) == 1
+    late.stop()
+
+
 def test_work_goes_where_it_is_done():
     """One of three never finishes while the others do: it gets its first few and no more. Both workers count."""
     slow, quick = Slow().start(), start(2)

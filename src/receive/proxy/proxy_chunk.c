@@ -123,8 +123,10 @@ co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
     if (!mail_reply_is_ok(&r))
         return r;
     mail_reply_deinit(&r);
-    t->is_dot_sent = true;
     t->content_since = clock_ms();
+    if (proxy_is_late(t))
+        return proxy_lost(t, "content", t->content_since, IO_TIMEOUT);
+    t->is_dot_sent = true;
     r = send_and_settle(t, content);
     if (!t->is_dot_answered && (t->fault == PROXY_NO_FAULT || t->fault == PROXY_UNREACHED))
         t->is_dot_sent = false;

@@ -172,15 +172,15 @@ static bool may_keep(const struct proxy_talk *t)
  * of it may have left, the dot counts as sent: what fails then may be the QUIT alone. */
 static co_fn enum io_end send_dot(struct proxy_talk *t)
 {
-    uint64_t deadline = proxy_until(t, clock_ms());
-    enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, deadline);
+    uint64_t now = clock_ms();
+    enum io_end end = smtp_data_encode_end(&t->encoder, t->server->stream, proxy_until(t, now));
 
     t->is_in_content = false;
     t->is_quit_sent = t->pipelines && !may_keep(t);
     t->is_dot_sent = end == IO_OK;
     if (end == IO_OK && t->is_quit_sent)
-        end = smtp_client_send(t->server, BYTES("QUIT"), deadline);
-    return end == IO_OK ? io_flush(t->server->stream, deadline) : end;
+        end = smtp_client_send(t->server, BYTES("QUIT"), proxy_until(t, now));
+    return end == IO_OK ? io_flush(t->server->stream, proxy_until(t, now)) : end;
 }
 
 /* Something came before the dot went: a server that is closing, or a verdict on what it has not seen. */
@@ -203,7 +203,7 @@ co_fn struct mail_reply proxy_talk_end(struct proxy_talk *t)
         return mail_reply_trouble();
     if (io_has_input(t->server->stream))
         return interrupted(t);
-    end = send_dot(t);
+    end = proxy_is_late(t) ? IO_TIMEOUT : send_dot(t);
     if (end != IO_OK)
         return proxy_lost(t, "content", t->content_since, end);
     t->since = clock_ms();

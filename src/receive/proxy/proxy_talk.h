@@ -5,6 +5,7 @@
 #ifndef PROXY_PROXY_TALK_H
 #define PROXY_PROXY_TALK_H
 
+#include "clock.h"
 #include "proxy_pool.h"
 
 enum proxy_step {
@@ -42,7 +43,7 @@ struct proxy_talk {
     struct proxy *proxy;
     const struct mail_client *client;
     const struct mail_envelope *envelope;
-    uint64_t deadline; /* of the answer to the client; 0: none but smtpd_proxy_timeout for each step */
+    uint64_t deadline; /* of the final dot; 0: none but smtpd_proxy_timeout for each step */
     unsigned copies;   /* of this message that a filter has had as a whole, and never answered for */
     bool wants_fresh;  /* kept connections have disappointed this message */
 
@@ -75,12 +76,19 @@ struct proxy_talk {
     uint64_t content_since;
 };
 
-/* Until when what began at `since` may take. */
+/* Until when what began at `since` may take. A verdict has a time of its own: the message may be taken, and
+ * who does not hear that sends it again. */
 static inline uint64_t proxy_until(const struct proxy_talk *t, uint64_t since)
 {
     uint64_t until = since + t->proxy->timeout_ms;
 
-    return t->deadline != 0 && t->deadline < until ? t->deadline : until;
+    return t->deadline != 0 && !t->is_dot_sent && t->deadline < until ? t->deadline : until;
+}
+
+/* Too late for the dot. */
+static inline bool proxy_is_late(const struct proxy_talk *t)
+{
+    return t->deadline != 0 && clock_ms() >= t->deadline;
 }
 
 /* An endpoint for the message; it is the endpoint's work until it is given back. False: there is none. */

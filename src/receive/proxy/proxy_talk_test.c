@@ -1,0 +1,149 @@
+/* The end of a conversation, at a server of the test's own on the other end of a socket pair. */
+#include "proxy_talk.h"
+
+#include "log.h"
+#include "mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+enum { LONG_MS = 60000 };
+
+static struct conf *conf;
+
+/* Reads until a command, or content, has come that ends so; then says its answer, and reads on. */
+struct server {
+    struct io_stream *stream;
+    const char *end, *answer;
+    struct buf read;
+};
+
+static co_fn void serve(void *arg)
+{
+    struct server *s = arg;
+    bool has_answered = false;
+
+    while (io_fill(s->stream, clock_ms() + LONG_MS) == IO_OK) {
+        buf_add(&s->read, io_buffered(s->stream));
+        io_consume(s->stream, io_buffered(s->stream).n);
+        if (has_answered || strstr(buf_text(&s->read), s->end) == NULL)
+            continue;
+        has_answered = true;
+        io_write(s->stream, bytes_of(s->answer), clock_ms() + LONG_MS);
+        io_flush(s->stream, clock_ms() + LONG_MS);
+    }
+    io_stream_close(&s->stream);
+}
+
+static struct mail_rcpt rcpt = {.command = {"RCPT TO:<b@example.org>", 23}, .addr = "b@example.org"};
+static struct mail_rcpt *rcpts[] = {&rcpt};
+static const struct mail_envelope envelope = {
+    .id = "1A", .command = {"MAIL FROM:<>", 12}, .sender = "", .rcpts = rcpts, .rcpt_count = 1};
+
+/* A conversation with it, at the end of the content. */
+static void meet(struct proxy_talk *t, struct server *s)
+{
+    struct proxy *p;
+    int fds[2];
+
+    assert_null(proxy_open(NULL, conf, "127.0.0.1:1", true, &p));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    s->stream = io_stream_new(NULL, fds[1]);
+    *t = (struct proxy_talk){.proxy = p, .envelope = &envelope, .pipelines = true, .is_in_content = true};
+    t->target = p->targets[0];
+    t->server = smtp_client_new(NULL, io_stream_new(NULL, fds[0]), "the test's");
+    co_spawn(serve, s, "server");
+}
+
+static co_fn void part(struct proxy_talk *t, struct server *s)
+{
+    struct proxy *p = t->proxy;
+
+    t->target = NULL;
+    proxy_talk_deinit(t);
+    talloc_free(p);
+    while (co_count() > 1)
+        co_yield ();
+    buf_deinit(&s->read);
+}
+
+static void run(void (*fn)(void *arg))
+{
+    co_init(2);
+    co_spawn(fn, NULL, "test");
+    co_run();
+    co_deinit();
+}
+
+/* ---- the deadline ---- */
+
+static co_fn void too_late_for_the_dot(void *arg)
+{
+    struct server s = {.end = ".\r\n", .answer = "250 2.0.0 ok\r\n"};
+    struct proxy_talk t;
+    struct mail_reply r;
+
+    meet(&t, &s);
+    t.deadline = clock_ms();
+    r = proxy_talk_end(&t);
+    assert_int_equal(r.code, 451);
+    assert_int_equal(t.fault, PROXY_LOST);
+    assert_false(t.is_dot_sent);
+    mail_reply_deinit(&r);
+    assert_int_equal(s.read.n, 0);
+    part(&t, &s);
+}
+
+static void test_too_late_for_the_dot(void **state)
+{
+    run(too_late_for_the_dot);
+}
+
+static co_fn void too_late_for_the_group(void *arg)
+{
+    struct server s = {.end = "text\r\n", .answer = "250 ok\r\n250 2.1.5 ok\r\n250 2.0.0 ok\r\n"};
+    struct proxy_talk t;
+    struct mail_reply r;
+
+    meet(&t, &s);
+    t.is_in_content = false;
+    t.chunks = PROXY_CHUNKS_TAKEN;
+    t.deadline = clock_ms();
+    r = proxy_chunk(&t, BYTES("text\r\n"));
+    assert_int_equal(r.code, 451);
+    assert_int_equal(t.fault, PROXY_LOST);
+    assert_false(t.is_dot_sent);
+    mail_reply_deinit(&r);
+    assert_int_equal(s.read.n, 0);
+    part(&t, &s);
+}
+
+static void test_too_late_for_the_group(void **state)
+{
+    run(too_late_for_the_group);
+}
+
+static int prepare(void **state)
+{
+    struct conf_faults faults = {.ctx = talloc_new(NULL)};
+
+    conf = conf_read(faults.ctx, NULL, &faults);
+    log_capture(NULL, NULL);
+    proxy_enter(0);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_too_late_for_the_dot),
+        cmocka_unit_test(test_too_late_for_the_group),
+    };
+
+    return cmocka_run_group_tests(tests, prepare, NULL);
+}
