@@ -14,7 +14,10 @@ from smtp_client import Client
 
 WHOLE = "smtpd_proxy_options=speed_adjust"
 RETRY_MS = 1000
+REUSE = ["smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s"]
+AT_ONCE = [WHOLE, "smtpd_proxy_chunking=yes", *REUSE]
 BUSY = "421 4.3.2 busy"
+BYE = ("421 4.3.2 bye", CLOSE)
 FAULTS = {"close": CLOSE, "reset": RESET, "421": BUSY}
 PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "dot"]
 MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
@@ -173,19 +176,45 @@ def test_no_second_copy_when_it_is_not_wanted():
         f.stop()
 
 
-def test_second_copy_has_the_first_one_s_id():
-    """The same IDENT; and to a server that announces RETRY, that it is a copy."""
-    ehlo = ACCEPT["ehlo"] + " RETRY"
-    filters = start(2, dot=[CLOSE, ACCEPT["dot"]], ehlo=ehlo)
-    with Front(filters, WHOLE) as front:
-        assert front.send("copy").code == 250
-    talks = [t for f in filters for t in f.transcripts]
-    idents = {word for t in talks for line in t.commands("XFORWARD") for word in line.split() if word.startswith("IDENT=")}
-    copies = [word for t in talks for line in t.commands("XFORWARD") for word in line.split() if word.startswith("RETRY=")]
-    assert len(idents) == 1
-    assert sorted(copies) in (["RETRY=1"], ["RETRY=1", "RETRY=2"])
+def test_filter_that_says_no_has_not_got_lost():
+    """421 for the dot is an answer: another filter is asked, though a lost one would not be followed by another."""
+    filters = start(2, dot=[BUSY, ACCEPT["dot"]])
+    with Front(filters, WHOLE, "smtpd_proxy_retry_after_dot=no") as front:
+        assert front.send("busy").code == 250
     for f in filters:
         f.stop()
+
+
+def words(filters, attribute):
+    return [word for f in filters for t in f.transcripts for line in t.commands("XFORWARD") for word in line.split()
+            if word.startswith(attribute)]
+
+
+@pytest.mark.parametrize("answer", [CLOSE, BUSY, BYE], ids=["lost", "421", "421-closed"])
+def test_second_copy_has_the_first_one_s_id(answer):
+    """The same IDENT; and to a server that announces RETRY, that it is a copy: what stands behind a filter that lost
+    it, and answers 421, may have the message."""
+    filters = start(2, dot=[answer, ACCEPT["dot"]], ehlo=ACCEPT["ehlo"] + " RETRY")
+    with Front(filters, WHOLE) as front:
+        assert front.send("copy").code == 250
+    assert len(set(words(filters, "IDENT="))) == 1
+    assert sorted(words(filters, "RETRY=")) in (["RETRY=1"], ["RETRY=1", "RETRY=2"])
+    for f in filters:
+        f.stop()
+
+
+@pytest.mark.parametrize("phase,copies", [("mail", []), ("dot", ["RETRY=1"])])
+def test_second_copy_of_what_went_at_once(phase, copies):
+    """421 to the chunk may mean a copy; 421 to what stood before it does not."""
+    fake = FakeServer(ehlo=ACCEPT["ehlo"] + " RETRY").start()
+    with Front([fake], *AT_ONCE) as front, Client(front.port) as client:
+        client.hello()
+        assert client.message(content("first"), quit=False).code == 250
+        fake.counts = {}
+        fake.script = {**fake.script, phase: [BYE, ACCEPT[phase]]}
+        assert client.message(content("second"), quit=False).code == 250
+    assert words([fake], "RETRY=") == copies
+    fake.stop()
 
 
 class Slow(FakeServer):
@@ -329,8 +358,6 @@ def test_kept_connection_that_died_is_replaced(mode, way, ehlo):
     fake.stop()
 
 
-REUSE = ["smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s"]
-AT_ONCE = [WHOLE, "smtpd_proxy_chunking=yes", *REUSE]
 STUFFED = HEAD % b"dots" + b"\r\n.\r\n..\r\n.x\r\n"
 
 
@@ -390,7 +417,6 @@ def test_what_does_not_go_at_once(case):
 
 
 # What the filter answers at a phase: the client's reply, messages at the filter, connections with it.
-BYE = ("421 4.3.2 bye", CLOSE)
 REFUSED = [
     ("xforward", "501 5.5.4 bad value", 250, 1, 2),     # and takes the message: then it is taken
     ("mail", "550 5.7.1 no sender", 550, 0, 2), ("rcpt", "450 4.1.1 later", 450, 0, 2),

@@ -75,7 +75,8 @@ static struct mail_reply verdict(struct proxy_talk *t, struct mail_reply r)
     return proxy_trouble(t, PROXY_SENSELESS);
 }
 
-/* All replies; those before the verdict up to one that stands against the message, or shows trouble. */
+/* All replies; those before the verdict up to one that stands against the message, or shows trouble. A server
+ * that refused what stood before the chunk has not taken it. */
 static co_fn struct mail_reply settle(struct proxy_talk *t)
 {
     size_t n = t->awaited_count, i = 0;
@@ -91,6 +92,8 @@ static co_fn struct mail_reply settle(struct proxy_talk *t)
     }
     if (i + 1 == n)
         r = verdict(t, r);
+    else if (t->fault == PROXY_NO_FAULT || t->fault == PROXY_UNREACHED)
+        t->is_dot_sent = false;
     t->is_dot_answered = i + 1 == n && t->fault == PROXY_NO_FAULT && (mail_reply_is_ok(&r) || !is_in_doubt);
     t->is_spoilt |= is_in_doubt || !t->is_dot_answered;
     if (mail_reply_is_ok(&r) || !is_in_doubt)
@@ -114,8 +117,8 @@ static co_fn struct mail_reply send_and_settle(struct proxy_talk *t, struct byte
 
 /* ---- the message ---- */
 
-/* Once the chunk may have left, a server that is lost may have taken it; one that refused what stood before
- * it has not. That a connection was lost before it said anything is not the content's doing. */
+/* Once the chunk may have left, a server that is lost may have taken it. That a connection was lost before it
+ * said anything is not the content's doing. */
 co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
 {
     struct mail_reply r = proxy_talk_rcpts(t);
@@ -128,8 +131,6 @@ co_fn struct mail_reply proxy_chunk(struct proxy_talk *t, struct bytes content)
         return proxy_lost(t, "content", t->content_since, IO_TIMEOUT);
     t->is_dot_sent = true;
     r = send_and_settle(t, content);
-    if (!t->is_dot_answered && (t->fault == PROXY_NO_FAULT || t->fault == PROXY_UNREACHED))
-        t->is_dot_sent = false;
     t->has_sent_content = t->is_dot_sent && t->has_heard;
     t->has_begun = !mail_reply_is_ok(&r);
     proxy_talk_leave(t);

@@ -150,7 +150,7 @@ static bool wants_another(struct proxy_tx *tx)
 
     if (t->fault != PROXY_UNREACHED && t->fault != PROXY_LOST)
         return false;
-    if (t->is_dot_sent && !t->proxy->retries_after_dot)
+    if (t->is_dot_sent && t->fault == PROXY_LOST && !t->proxy->retries_after_dot)
         return false;
     return !t->has_sent_content || tx->content_losses++ < t->proxy->retry_limit;
 }
@@ -161,12 +161,6 @@ static void plan_next(struct proxy_need *need, const struct proxy_entry *failed,
     need->avoid = failed;
     need->avoid_until = clock_ms() + *step_ms;
     *step_ms = *step_ms * 2 < STEP_LIMIT_MS ? *step_ms * 2 : STEP_LIMIT_MS;
-}
-
-/* Every copy that a filter had as a whole may be with the server after it. */
-static void count_copy(struct proxy_talk *t)
-{
-    t->copies += t->is_dot_sent && t->fault == PROXY_LOST;
 }
 
 static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
@@ -187,7 +181,7 @@ static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
         proxy_talk_give(t);
         if (tx->is_spool_broken || !wants_another(tx))
             return r;
-        count_copy(t);
+        t->copies += t->is_dot_sent; /* what a filter had as a whole may be with the server after it */
         plan_next(&need, entry, &step_ms);
     }
     if (!need.has_tried)
