@@ -218,6 +218,16 @@ def test_no_command_is_sent_as_content(front, mode, phase):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_two_verdicts_are_none(front, mode):
+    """One for each recipient, as LMTP has it, or whatever a second reply means: none is the answer to QUIT."""
+    if front.server.kind == "postfix":
+        pytest.skip("Postfix takes the first one")
+    front.fake.script = {**ACCEPT, "dot": b"250 2.1.5 a ok\r\n550 5.7.1 b spam\r\n"}
+    with Client(front.port(mode, "")) as client:
+        assert str(client.submit(HEAD % b"two" + b"\r\ntwo\r\n")) == TROUBLE
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_goodbye_is_no_verdict(front, mode):
     """QUIT came with the dot, and a filter that answers it first has not taken the message."""
     if front.server.kind == "postfix":

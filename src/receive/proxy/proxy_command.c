@@ -88,20 +88,30 @@ static struct mail_reply refused(struct proxy_talk *t, const struct proxy_await 
     return mail_reply(r->code, "", "%s", r->text);
 }
 
+/* As far as it has come. */
+static bool begins_with(struct bytes reply, struct bytes code)
+{
+    return bytes_has_prefix(code, bytes(reply.p, reply.n < code.n ? reply.n : code.n));
+}
+
 /* A verdict is one even when the server closes behind it, or answers our QUIT already. */
 static bool is_goodbye(struct proxy_talk *t, const struct proxy_await *a)
 {
+    struct bytes next = io_buffered(t->server->stream);
+
     if (t->is_quit_sent)
-        return true;
-    if (a->step != PROXY_DOT || !bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 ")))
+        return begins_with(next, BYTES("221")) || begins_with(next, BYTES("421"));
+    if (a->step != PROXY_DOT || !bytes_has_prefix(next, BYTES("421 ")))
         return false;
     t->is_spoilt = true;
     return true;
 }
 
+/* 421 may come at any time, also just before the reply that was asked for. */
 static struct mail_reply out_of_turn(struct proxy_talk *t, const struct proxy_await *a)
 {
-    bool is_closing = bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 "));
+    bool is_closing = t->server->reply.code == PROXY_GOING_AWAY ||
+                      bytes_has_prefix(io_buffered(t->server->stream), BYTES("421 "));
 
     log_warn("proxy %s speaks out of turn; id=%s phase=%s", t->target->text, t->envelope->id,
              steps[a->step].phase);

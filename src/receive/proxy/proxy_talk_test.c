@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
 enum { LONG_MS = 60000 };
 
 static struct conf *conf;
@@ -80,6 +82,49 @@ static void run(void (*fn)(void *arg))
     co_deinit();
 }
 
+/* ---- what comes behind the verdict, when QUIT went with the dot ---- */
+
+static co_fn void behind_the_verdict(void *arg)
+{
+    static const struct {
+        const char *answer;
+        int code;
+    } cases[] = {
+        {"250 2.0.0 ok\r\n", 250},
+        {"250 2.0.0 ok\r\n221 bye\r\n", 250},
+        {"250 2.0.0 ok\r\n2", 250},
+        {"250 2.0.0 ok\r\n22", 250},
+        {"250 2.0.0 ok\r\n421 closing\r\n", 250},
+        {"550 5.7.1 no\r\n221-bye\r\n221 bye\r\n", 550},
+        {"250 2.1.5 a ok\r\n550 5.7.1 b no\r\n", 451},
+        {"250 2.1.5 a ok\r\n5", 451},
+        {"250 2.0.0 ok\r\n250 ok\r\n", 451},
+        {"250 2.0.0 ok\r\n\r\n", 451},
+        {"421 4.3.2 closing\r\n250 2.0.0 ok\r\n", 451},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct server s = {.end = ".\r\n", .answer = cases[i].answer};
+        struct proxy_talk t;
+        struct mail_reply r;
+
+        meet(&t, &s);
+        r = proxy_talk_end(&t);
+        if (r.code != cases[i].code)
+            fail_msg("case %zu: %d", i, r.code);
+        assert_int_equal(t.is_dot_answered, r.code != 451);
+        if (r.code == 451)
+            assert_int_equal(t.fault, cases[i].answer[0] == '4' ? PROXY_UNREACHED : PROXY_SENSELESS);
+        mail_reply_deinit(&r);
+        part(&t, &s);
+    }
+}
+
+static void test_behind_the_verdict(void **state)
+{
+    run(behind_the_verdict);
+}
+
 /* ---- the deadline ---- */
 
 static co_fn void too_late_for_the_dot(void *arg)
@@ -141,6 +186,7 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_behind_the_verdict),
         cmocka_unit_test(test_too_late_for_the_dot),
         cmocka_unit_test(test_too_late_for_the_group),
     };
