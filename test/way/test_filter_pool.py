@@ -2,6 +2,7 @@
 or is killed shows to no client, as long as one of them, or the same one again, answers in time."""
 
 import collections
+import re
 import threading
 
 import pytest
@@ -249,6 +250,36 @@ def test_verdict_has_a_time_of_its_own():
         assert front.send("late").code == 250
     assert len(late.messages()) == 1
     late.stop()
+
+
+@pytest.mark.parametrize("options", [[WHOLE], []], ids=["whole", "stream"])
+def test_silent_filter_is_followed_by_another(options):
+    """With no other setting: it has a third of the time, and is left alone then."""
+    silent, good = FakeServer(banner=STALL).start(), start(1)[0]
+    with Front([silent, good], "smtpd_proxy_timeout=3s", "smtpd_proxy_ejection_time=60s", *options) as front:
+        for i in range(3):
+            assert front.send(str(i)).code == 250
+        front.server.stop()
+        timeouts = re.findall(r"timeout talking to proxy .* phase=greeting after=(\d+)ms", front.server.log())
+        assert len(timeouts) == 1 and 1000 <= int(timeouts[0]) < 2500
+        assert "ejected for 60000ms" in front.server.log()
+    for f in (silent, good):
+        f.stop()
+
+
+def test_message_without_time_says_nothing_of_a_filter():
+    """Half of what its client's patience has left, for a filter that may be silent for longer: another one has the
+    message, and the first one has not failed."""
+    silent, good = FakeServer(banner=STALL).start(), start(1)[0]
+    with Front([silent, good], WHOLE, "smtpd_proxy_timeout=60s", "smtpd_proxy_concurrency_limit=4",
+               "smtpd_proxy_own_patience=4s", "smtpd_proxy_stranger_patience=4s") as front:
+        assert front.send("short").code == 250
+        front.server.stop()
+        assert front.server.log().count("timeout talking to proxy") == 1
+        assert "ejected" not in front.server.log()
+    assert len(silent.transcripts) == 1
+    for f in (silent, good):
+        f.stop()
 
 
 def test_work_goes_where_it_is_done():

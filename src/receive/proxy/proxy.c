@@ -138,7 +138,7 @@ static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx)
         }
         mail_reply_deinit(&r);
         r = proxy_talk_open(t);
-        if (t->fault != PROXY_UNREACHED || t->has_begun)
+        if ((t->fault != PROXY_UNREACHED && t->fault != PROXY_BLAMELESS) || t->has_begun)
             break;
         need.has_tried = true;
         proxy_talk_leave(t);

@@ -123,6 +123,12 @@ bool proxy_entry_failed(struct proxy_entry *e, const struct proxy_rules *rules, 
     return was_up;
 }
 
+void proxy_entry_not_asked(struct proxy_entry *e, const struct proxy_rules *rules, uint64_t now)
+{
+    if (e->trial_until != 0)
+        e->trial_until = now + rules->ejection_ms;
+}
+
 bool proxy_entry_greeted(struct proxy_entry *e, uint64_t now)
 {
     e->trial_until = 0;

@@ -39,6 +39,8 @@ bool proxy_wants_probe(const struct proxy_entry *e, uint64_t now);
 
 /* It refused, was silent, or said that it is closing. True: it is ejected now, and was not before. */
 bool proxy_entry_failed(struct proxy_entry *e, const struct proxy_rules *rules, uint64_t now);
+/* Nobody could ask it; somebody may, when a first ejection would be over. */
+void proxy_entry_not_asked(struct proxy_entry *e, const struct proxy_rules *rules, uint64_t now);
 /* It has greeted. True: it was ejected. */
 bool proxy_entry_greeted(struct proxy_entry *e, uint64_t now);
 

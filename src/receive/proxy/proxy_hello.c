@@ -8,38 +8,82 @@
 
 #include <string.h>
 
-enum { RETRY_SIZE = 8 };
+enum { RETRY_SIZE = 8, SHARE_MS = 1000 };
 
 /* ---- connecting ---- */
 
-/* A session that is being ended says nothing about the server. */
-static struct mail_reply unreached(struct proxy_talk *t)
+/* How long the server is waited for, and how long it would be if the message had the time. */
+struct patience {
+    uint64_t until, due;
+};
+
+/* While another one is up, half of the message's time is left for that, as long as it is worth a try. */
+static struct patience patience(const struct proxy_talk *t, uint64_t ms)
 {
-    return proxy_trouble(t, co_is_stopped() ? PROXY_SENSELESS : PROXY_UNREACHED);
+    uint64_t now = clock_ms(), left = UINT64_MAX;
+
+    if (t->deadline != 0)
+        left = t->deadline > now ? t->deadline - now : 0;
+    if (left >= 2 * (uint64_t)SHARE_MS && proxy_pool_has_other(t->proxy, t->target))
+        left /= 2;
+    return (struct patience){now + (left < ms ? left : ms), now + ms};
+}
+
+/* Whose doing it was that it was not reached. */
+static enum proxy_fault unreached(const struct patience *p)
+{
+    return p->until < p->due && clock_ms() >= p->until ? PROXY_BLAMELESS : PROXY_UNREACHED;
+}
+
+/* A session that is being ended says nothing about the server. */
+static struct mail_reply not_connected(struct proxy_talk *t, const struct patience *p, const struct error *e)
+{
+    log_warn("connect to proxy filter %s: %s; id=%s phase=connect after=%llums", t->target->text, e->text,
+             t->envelope->id, (unsigned long long)(clock_ms() - t->since));
+    if (co_is_stopped())
+        return proxy_trouble(t, PROXY_SENSELESS);
+    return proxy_trouble(t, io_connect_had_no_means(e) ? PROXY_BLAMELESS : unreached(p));
+}
+
+static co_fn bool connect_to(struct proxy_talk *t, struct mail_reply *reply_r)
+{
+    struct patience p = patience(t, t->proxy->rules.connect_ms);
+    struct io_stream *stream;
+    struct error *e = io_connect(NULL, &t->target->address, p.until, &stream);
+
+    if (e != NULL) {
+        *reply_r = not_connected(t, &p, e);
+        error_free(&e);
+        return false;
+    }
+    t->server = smtp_client_new(NULL, stream, t->target->text);
+    return true;
+}
+
+/* A server that lets its clients wait may be silent for long; when another one is up, it has no more than a
+ * third of the time that a message has. */
+static uint64_t greeting_ms(const struct proxy_talk *t)
+{
+    uint64_t most = t->proxy->timeout_ms / 3, ms = t->proxy->rules.answer_ms;
+
+    return most < ms && proxy_pool_has_other(t->proxy, t->target) ? most : ms;
 }
 
 co_fn struct mail_reply proxy_greet(struct proxy_talk *t)
 {
     const struct proxy_await banner = {PROXY_GREETING, BYTES("connection request")};
-    const struct proxy_rules *rules = &t->proxy->rules;
-    struct io_stream *stream;
+    struct patience p;
     struct mail_reply r;
-    struct error *e;
 
     t->since = clock_ms();
-    e = io_connect(NULL, &t->target->address, t->since + rules->connect_ms, &stream);
-    if (e != NULL) {
-        log_warn("connect to proxy filter %s: %s; id=%s phase=connect after=%llums", t->target->text, e->text,
-                 t->envelope->id, (unsigned long long)(clock_ms() - t->since));
-        error_free(&e);
-        return unreached(t);
-    }
-    t->server = smtp_client_new(NULL, stream, t->target->text);
-    r = proxy_settle_one(t, &banner, true, smtp_client_greeting(t->server, clock_ms() + rules->answer_ms));
+    if (!connect_to(t, &r))
+        return r;
+    p = patience(t, greeting_ms(t));
+    r = proxy_settle_one(t, &banner, true, smtp_client_greeting(t->server, p.until));
     if (mail_reply_is_ok(&r))
         proxy_note_greeted(t->target->entry, t->target->text);
     else if (t->fault == PROXY_LOST)
-        t->fault = PROXY_UNREACHED;
+        t->fault = unreached(&p);
     return r;
 }
 

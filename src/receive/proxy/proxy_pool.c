@@ -240,6 +240,13 @@ void proxy_note_greeted(struct proxy_entry *e, const char *text)
     proxy_pool_wake_all();
 }
 
+void proxy_note_not_asked(struct proxy_entry *e, const struct proxy_rules *rules)
+{
+    proxy_shared_lock();
+    proxy_entry_not_asked(e, rules, clock_ms());
+    proxy_shared_unlock();
+}
+
 /* Those whose time is over, when the message goes elsewhere: a probe costs nobody's patience. Bits by index.
  */
 static uint64_t mark_probes(struct proxy *p, size_t chosen, uint64_t now)
@@ -284,6 +291,14 @@ static struct proxy_target *try_take(struct proxy *p, const struct proxy_need *n
         if (probes & 1)
             proxy_probe_start(p, p->targets[i]);
     return t;
+}
+
+bool proxy_pool_has_other(const struct proxy *p, const struct proxy_target *t)
+{
+    for (size_t i = 0; i < p->target_count; i++)
+        if (p->targets[i] != t && p->entries[i]->ejected_until == 0)
+            return true;
+    return false;
 }
 
 bool proxy_pool_is_pending(const struct proxy *p)

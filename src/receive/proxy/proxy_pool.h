@@ -102,6 +102,8 @@ struct proxy_work {
 };
 /* The message is out of its hands. */
 void proxy_pool_give(struct proxy *p, struct proxy_target *t, const struct proxy_work *done);
+/* Another one than this is up. */
+bool proxy_pool_has_other(const struct proxy *p, const struct proxy_target *t);
 /* A name's first look-up is under way. */
 bool proxy_pool_is_pending(const struct proxy *p);
 /* Why no endpoint is known; "" when some are. */
@@ -110,6 +112,8 @@ const char *proxy_pool_trouble(const struct proxy *p);
 /* An endpoint's health changed, seen by a message or a probe. text: for the log. */
 void proxy_note_failed(struct proxy_entry *e, const struct proxy_rules *rules, const char *text);
 void proxy_note_greeted(struct proxy_entry *e, const char *text);
+/* A probe ended without having asked it. */
+void proxy_note_not_asked(struct proxy_entry *e, const struct proxy_rules *rules);
 /* Those that wait for an endpoint look again. */
 void proxy_pool_wake_all(void);
 

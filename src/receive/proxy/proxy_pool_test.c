@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -349,6 +350,36 @@ static void test_probe_brings_it_back(void **state)
     run(probe_brings_it_back);
 }
 
+/* It says nothing of the endpoint, and another one may ask soon. */
+static co_fn void probe_without_descriptors(void *arg)
+{
+    struct proxy *p = open_pool("127.0.0.2:1");
+    struct proxy_entry *e = p->entries[0];
+    struct rlimit before, none;
+    uint64_t ejected_until;
+
+    proxy_note_failed(e, &p->rules, "x");
+    ejected_until = e->ejected_until;
+    clock_skip_ms(p->rules.ejection_ms);
+    e->trial_until = clock_ms() + proxy_probe_ms(&p->rules);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    proxy_probe_start(p, p->targets[0]);
+    while (co_count() > 1)
+        co_yield ();
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(e->ejected_until, ejected_until);
+    assert_false(proxy_wants_probe(e, clock_ms()));
+    assert_true(proxy_wants_probe(e, clock_ms() + p->rules.ejection_ms));
+    talloc_free(p);
+}
+
+static void test_probe_without_descriptors(void **state)
+{
+    run(probe_without_descriptors);
+}
+
 static co_fn void health_is_asked(void *arg)
 {
     struct listening l = {.greeting = "554 no service\r\n"};
@@ -444,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_pool_that_ends_first),
         cmocka_unit_test(test_room_is_passed_on),
         cmocka_unit_test(test_probe_brings_it_back),
+        cmocka_unit_test(test_probe_without_descriptors),
         cmocka_unit_test(test_health_is_asked),
         cmocka_unit_test(test_kept_connections),
     };

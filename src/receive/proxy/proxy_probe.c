@@ -17,7 +17,9 @@ uint64_t proxy_probe_ms(const struct proxy_rules *rules)
     return rules->connect_ms + rules->answer_ms;
 }
 
-static co_fn bool is_greeting(struct probe *b)
+enum finding { GREETS, FAILS, NOT_ASKED };
+
+static co_fn enum finding ask(struct probe *b)
 {
     uint64_t now = clock_ms();
     struct io_stream *stream;
@@ -26,23 +28,28 @@ static co_fn bool is_greeting(struct probe *b)
     bool good;
 
     if (e != NULL) {
+        bool was_asked = !io_connect_had_no_means(e);
+
         error_free(&e);
-        return false;
+        return was_asked ? FAILS : NOT_ASKED;
     }
     server = smtp_client_new(b, stream, b->text);
     good = smtp_client_greeting(server, now + proxy_probe_ms(&b->rules)) == IO_OK &&
            server->reply.code / 100 == 2;
     smtp_client_quit(&server);
-    return good;
+    return good ? GREETS : FAILS;
 }
 
 static co_fn void run(void *arg)
 {
     struct probe *b = arg;
+    enum finding found = ask(b);
 
-    if (is_greeting(b))
+    if (found == GREETS)
         proxy_note_greeted(b->entry, b->text);
-    else if (!co_is_stopped())
+    else if (found == NOT_ASKED || co_is_stopped())
+        proxy_note_not_asked(b->entry, &b->rules);
+    else
         proxy_note_failed(b->entry, &b->rules, b->text);
     proxy_shared_drop(b->entry);
     talloc_free(b);

@@ -17,9 +17,8 @@ co_fn bool proxy_talk_take(struct proxy_talk *t, const struct proxy_need *need)
 
 void proxy_talk_give(struct proxy_talk *t)
 {
-    enum proxy_outcome outcome = t->is_dot_answered           ? PROXY_ANSWERED
-                                 : t->fault != PROXY_NO_FAULT ? PROXY_FAILED
-                                                              : PROXY_UNUSED;
+    bool is_well = t->fault == PROXY_NO_FAULT || t->fault == PROXY_BLAMELESS;
+    enum proxy_outcome outcome = t->is_dot_answered ? PROXY_ANSWERED : is_well ? PROXY_UNUSED : PROXY_FAILED;
 
     if (t->fault == PROXY_UNREACHED)
         proxy_note_failed(t->target->entry, &t->proxy->rules, t->target->text);

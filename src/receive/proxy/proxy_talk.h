@@ -32,6 +32,7 @@ enum { PROXY_GOODBYE = 221, PROXY_GOING_AWAY = 421 };
 enum proxy_fault {
     PROXY_NO_FAULT,  /* there was one, good or bad */
     PROXY_UNREACHED, /* refused, closed or silent before its greeting, or it said 421: ejected */
+    PROXY_BLAMELESS, /* not reached, for want of means here, or of the message's time */
     PROXY_LOST,      /* the connection ended, or was silent before the dot */
     PROXY_SENSELESS, /* an answer that is none, or none to the dot; nobody else is asked */
 };

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -173,6 +174,36 @@ static void test_too_late_for_the_group(void **state)
     run(too_late_for_the_group);
 }
 
+/* ---- what says nothing of the server ---- */
+
+static co_fn void without_descriptors(void *arg)
+{
+    struct server s = {.end = ".\r\n", .answer = ""};
+    struct rlimit before, none;
+    struct proxy_talk t;
+    struct mail_reply r;
+
+    meet(&t, &s);
+    smtp_client_close(&t.server);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    r = proxy_talk_open(&t);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(r.code, 451);
+    assert_int_equal(t.fault, PROXY_BLAMELESS);
+    mail_reply_deinit(&r);
+    r = proxy_talk_open(&t);
+    assert_int_equal(t.fault, PROXY_UNREACHED); /* nobody listens there */
+    mail_reply_deinit(&r);
+    part(&t, &s);
+}
+
+static void test_without_descriptors(void **state)
+{
+    run(without_descriptors);
+}
+
 static int prepare(void **state)
 {
     struct conf_faults faults = {.ctx = talloc_new(NULL)};
@@ -189,6 +220,7 @@ int main(void)
         cmocka_unit_test(test_behind_the_verdict),
         cmocka_unit_test(test_too_late_for_the_dot),
         cmocka_unit_test(test_too_late_for_the_group),
+        cmocka_unit_test(test_without_descriptors),
     };
 
     return cmocka_run_group_tests(tests, prepare, NULL);

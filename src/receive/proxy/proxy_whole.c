@@ -148,7 +148,7 @@ static bool wants_another(struct proxy_tx *tx)
 {
     const struct proxy_talk *t = &tx->talk;
 
-    if (t->fault != PROXY_UNREACHED && t->fault != PROXY_LOST)
+    if (t->fault == PROXY_NO_FAULT || t->fault == PROXY_SENSELESS)
         return false;
     if (t->is_dot_sent && t->fault == PROXY_LOST && !t->proxy->retries_after_dot)
         return false;
