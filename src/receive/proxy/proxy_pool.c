@@ -247,8 +247,8 @@ void proxy_note_not_asked(struct proxy_entry *e, const struct proxy_rules *rules
     proxy_shared_unlock();
 }
 
-/* Those whose time is over, when the message goes elsewhere: a probe costs nobody's patience. Bits by index.
- */
+/* Those whose time is over: a probe costs nobody's patience. The one that has the message is asked by it, as
+ * long as that does not go over a kept connection. Bits by index. */
 static uint64_t mark_probes(struct proxy *p, size_t chosen, uint64_t now)
 {
     uint64_t marked = 0;
@@ -256,7 +256,7 @@ static uint64_t mark_probes(struct proxy *p, size_t chosen, uint64_t now)
     for (size_t i = 0; i < p->target_count; i++) {
         struct proxy_entry *e = p->entries[i];
 
-        if (i == chosen || !proxy_wants_probe(e, now))
+        if (!proxy_wants_probe(e, now) || (i == chosen && p->targets[i]->kept == NULL))
             continue;
         e->trial_until = now + proxy_probe_ms(&p->rules);
         e->trial_worker = proxy_shared_worker();
@@ -281,9 +281,8 @@ static struct proxy_target *try_take(struct proxy *p, const struct proxy_need *n
     if (i != PROXY_NO_CHOICE) {
         t = p->targets[i];
         proxy_entry_take(t->entry, need->bytes);
-        if (t->entry->ejected_until == 0)
-            probes = mark_probes(p, i, now);
     }
+    probes = mark_probes(p, i, now);
     proxy_shared_unlock();
     if (t != NULL)
         t->users++;

@@ -350,6 +350,49 @@ static void test_probe_brings_it_back(void **state)
     run(probe_brings_it_back);
 }
 
+static co_fn void wait_until_back(struct proxy_entry *e)
+{
+    uint64_t until = clock_ms() + 10000;
+
+    while (e->ejected_until != 0 && clock_ms() < until)
+        co_sleep(clock_ms() + 2, "the probe");
+    assert_int_equal(e->ejected_until, 0);
+}
+
+static co_fn void end_listener(struct listening *l)
+{
+    co_cancel(l->co);
+    while (co_count() > 1)
+        co_yield ();
+}
+
+/* The other one is up, and has no room: who waits for it learns that this one is back. */
+static co_fn void probe_while_the_other_is_full(void *arg)
+{
+    struct listening l = {.greeting = "220 here\r\n"};
+    struct proxy *p = listen_and_open(&l);
+    struct proxy_target *busy, *t;
+
+    p->rules.concurrency = 1;
+    p->rules.ejection_ms = 60000;
+    proxy_note_failed(p->entries[0], &p->rules, "x");
+    busy = take(p, 100);
+    assert_ptr_equal(busy, p->targets[1]);
+    assert_null(take(p, 20));
+    clock_skip_ms(p->rules.ejection_ms);
+    t = take(p, 10000);
+    assert_ptr_equal(t, p->targets[0]);
+    give(p, t, PROXY_ANSWERED);
+    give(p, busy, PROXY_ANSWERED);
+    talloc_free(p);
+    end_listener(&l);
+}
+
+static void test_probe_while_the_other_is_full(void **state)
+{
+    run(probe_while_the_other_is_full);
+}
+
 /* It says nothing of the endpoint, and another one may ask soon. */
 static co_fn void probe_without_descriptors(void *arg)
 {
@@ -454,6 +497,31 @@ static void test_kept_connections(void **state)
     run(kept_connections);
 }
 
+/* What goes over a kept connection hears no greeting. */
+static co_fn void probe_beside_a_kept_connection(void *arg)
+{
+    struct listening l = {.greeting = "220 here\r\n"};
+    struct proxy *p = listen_and_open(&l);
+    struct smtp_client *server = memory_client("");
+    struct proxy_target *t;
+
+    p->target_count = 1;
+    proxy_kept_put(p, p->targets[0], &server, 1, false, PROXY_CHUNKS_UNASKED);
+    proxy_note_failed(p->entries[0], &p->rules, "x");
+    clock_skip_ms(p->rules.ejection_ms);
+    t = take(p, 1000);
+    assert_ptr_equal(t, p->targets[0]);
+    wait_until_back(t->entry);
+    give(p, t, PROXY_ANSWERED);
+    talloc_free(p);
+    end_listener(&l);
+}
+
+static void test_probe_beside_a_kept_connection(void **state)
+{
+    run(probe_beside_a_kept_connection);
+}
+
 static int prepare(void **state)
 {
     struct conf_faults faults = {.ctx = talloc_new(NULL)};
@@ -475,9 +543,11 @@ int main(void)
         cmocka_unit_test(test_pool_that_ends_first),
         cmocka_unit_test(test_room_is_passed_on),
         cmocka_unit_test(test_probe_brings_it_back),
+        cmocka_unit_test(test_probe_while_the_other_is_full),
         cmocka_unit_test(test_probe_without_descriptors),
         cmocka_unit_test(test_health_is_asked),
         cmocka_unit_test(test_kept_connections),
+        cmocka_unit_test(test_probe_beside_a_kept_connection),
     };
 
     return cmocka_run_group_tests(tests, prepare, NULL);
