@@ -204,6 +204,67 @@ static void test_without_descriptors(void **state)
     run(without_descriptors);
 }
 
+/* ---- through a gate that has no time left ---- */
+
+static void begin(struct proxy_gate *g, struct proxy_passage *p)
+{
+}
+
+static co_fn bool enter(struct proxy_gate *g, struct proxy_passage *p, struct mail_reply *reply_r)
+{
+    p->deadline = clock_ms() - 1;
+    return true;
+}
+
+static co_fn void leave(struct proxy_gate *g, struct proxy_passage *p, const struct mail_reply *reply,
+                        bool is_verdict)
+{
+    assert_int_equal(reply->code, 451);
+    assert_false(is_verdict);
+}
+
+static struct mail_receipt *receipt(struct proxy_gate *g, struct proxy_passage *p)
+{
+    return NULL;
+}
+
+static const struct proxy_gate_ops ops = {begin, enter, leave, receipt};
+
+static void count_tries(const char *line, void *arg)
+{
+    *(unsigned *)arg += strstr(line, "connect to proxy filter 127.0.0.1:1: ") != NULL;
+}
+
+static co_fn void no_time_left(void *arg)
+{
+    struct mail_client client = {.name = "unknown", .addr = "192.0.2.1", .proto = "ESMTP"};
+    struct proxy_gate gate = {&ops};
+    struct mail_sink *sink;
+    struct mail_reply r;
+    unsigned tries = 0;
+    struct proxy *p;
+
+    assert_null(proxy_open(NULL, conf, "127.0.0.1:1", true, &p));
+    proxy_set_gate(p, &gate);
+    sink = proxy_sink(NULL, p);
+    sink->ops->begin(sink, &client, &envelope);
+    sink->ops->content_begin(sink);
+    sink->ops->content(sink, BYTES("text\r\n"));
+    log_capture(count_tries, &tries);
+    r = sink->ops->commit(sink);
+    log_capture(NULL, NULL);
+    assert_int_equal(r.code, 451);
+    assert_int_equal(tries, 1); /* nothing is refused without a try */
+    mail_reply_deinit(&r);
+    talloc_free(sink);
+    talloc_free(p);
+}
+
+static void test_no_time_left(void **state)
+{
+    run(no_time_left);
+}
+
 static int prepare(void **state)
 {
     struct conf_faults faults = {.ctx = talloc_new(NULL)};
@@ -221,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_too_late_for_the_dot),
         cmocka_unit_test(test_too_late_for_the_group),
         cmocka_unit_test(test_without_descriptors),
+        cmocka_unit_test(test_no_time_left),
     };
 
     return cmocka_run_group_tests(tests, prepare, NULL);

@@ -173,7 +173,7 @@ static co_fn struct mail_reply replay_until_answered(struct proxy_tx *tx)
     need.deadline = since + t->proxy->retry_ms;
     if (t->deadline != 0 && t->deadline < need.deadline)
         need.deadline = t->deadline;
-    while (clock_ms() <= need.deadline && proxy_talk_take(t, &need)) {
+    while ((!need.has_tried || clock_ms() <= need.deadline) && proxy_talk_take(t, &need)) {
         const struct proxy_entry *entry = t->target->entry;
 
         mail_reply_deinit(&r);
