@@ -358,6 +358,21 @@ def test_connections_are_kept():
     filters[0].stop()
 
 
+@pytest.mark.parametrize("options", [[], REUSE, ["smtpd_proxy_pipelining=no"]], ids=["groups", "kept", "one-by-one"])
+def test_mail_has_its_own_answer(options):
+    """A server that opens at MAIL hands on what the filter says of it there, over a connection that died, too."""
+    fake = FakeServer(mail=[ACCEPT["mail"], CLOSE, "550 5.7.1 no sender", ACCEPT["mail"]]).start()
+    if REUSE != options:
+        fake.script["mail"].pop(1)
+    with Front([fake], "smtpd_delay_open_until_valid_rcpt=no", *options) as front, Client(front.port) as client:
+        client.hello()
+        assert client.message(content("taken"), quit=False).code == 250
+        assert str(client.command("MAIL FROM:<a@example.org>")) == "550 5.7.1 no sender"
+        assert client.message(content("taken"), quit=False).code == 250
+    assert len(fake.messages()) == 2
+    fake.stop()
+
+
 def test_refused_message_leaves_a_clean_connection():
     """RSET comes first when the transaction before was not finished."""
     fake = FakeServer(rcpt=["550 5.1.1 no", ACCEPT["rcpt"]]).start()

@@ -65,6 +65,7 @@ struct error *proxy_open(const void *ctx, const struct conf *conf, const char *e
     p->ehlo = mem_strdup(p, conf_text(conf, "smtpd_proxy_ehlo"));
     p->ehlo_command = mem_printf(p, "EHLO %s", p->ehlo);
     p->is_whole = is_whole;
+    p->opens_at_mail = !conf_bool(conf, "smtpd_delay_open_until_valid_rcpt");
     p->pipelines = conf_bool(conf, "smtpd_proxy_pipelining");
     p->chunks = conf_bool(conf, "smtpd_proxy_chunking");
     p->spool.dir = mem_printf(p, "%s/incoming", conf_text(conf, "queue_directory"));
@@ -147,20 +148,13 @@ static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx)
     return r;
 }
 
-static co_fn struct mail_reply stream_begin(struct mail_sink *sink, const struct mail_client *client,
-                                            const struct mail_envelope *envelope)
+/* What waits for the server's first word, which may show that a kept connection was dead all the time. */
+static co_fn struct mail_reply first_step(struct proxy_tx *tx,
+                                          co_fn struct mail_reply (*step)(struct proxy_talk *t,
+                                                                          const struct mail_rcpt *rcpt),
+                                          const struct mail_rcpt *rcpt)
 {
-    struct proxy_tx *tx = (struct proxy_tx *)sink;
-
-    tx->talk.client = client;
-    tx->talk.envelope = envelope;
-    return open_anywhere(tx);
-}
-
-static co_fn struct mail_reply stream_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
-{
-    struct proxy_tx *tx = (struct proxy_tx *)sink;
-    struct mail_reply r = proxy_talk_rcpt(&tx->talk, rcpt);
+    struct mail_reply r = step(&tx->talk, rcpt);
 
     if (!tx->talk.is_stale)
         return r;
@@ -169,7 +163,33 @@ static co_fn struct mail_reply stream_recipient(struct mail_sink *sink, const st
     if (!mail_reply_is_ok(&r))
         return r;
     mail_reply_deinit(&r);
-    return proxy_talk_rcpt(&tx->talk, rcpt);
+    return step(&tx->talk, rcpt);
+}
+
+/* Its client waits for the answer to MAIL; else that comes with the first recipient's. */
+static co_fn struct mail_reply settle_mail(struct proxy_talk *t, const struct mail_rcpt *none)
+{
+    return t->awaited_count > 0 ? proxy_settle(t) : mail_reply_fixed(250, "", "");
+}
+
+static co_fn struct mail_reply stream_begin(struct mail_sink *sink, const struct mail_client *client,
+                                            const struct mail_envelope *envelope)
+{
+    struct proxy_tx *tx = (struct proxy_tx *)sink;
+    struct mail_reply r;
+
+    tx->talk.client = client;
+    tx->talk.envelope = envelope;
+    r = open_anywhere(tx);
+    if (!tx->talk.proxy->opens_at_mail || !mail_reply_is_ok(&r))
+        return r;
+    mail_reply_deinit(&r);
+    return first_step(tx, settle_mail, NULL);
+}
+
+static co_fn struct mail_reply stream_recipient(struct mail_sink *sink, const struct mail_rcpt *rcpt)
+{
+    return first_step((struct proxy_tx *)sink, proxy_talk_rcpt, rcpt);
 }
 
 static co_fn struct mail_reply stream_content_begin(struct mail_sink *sink)

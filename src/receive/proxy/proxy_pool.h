@@ -54,8 +54,9 @@ struct proxy {
     struct proxy_gate *gate; /* or NULL */
     uint64_t timeout_ms;     /* each command with its reply, each piece of content */
     bool is_whole;
-    bool pipelines; /* smtpd_proxy_pipelining; only with a server that announces PIPELINING */
-    bool chunks;    /* smtpd_proxy_chunking; only with one that announces CHUNKING, too */
+    bool opens_at_mail; /* a streamed message's MAIL is answered before a recipient is known */
+    bool pipelines;     /* smtpd_proxy_pipelining; only with a server that announces PIPELINING */
+    bool chunks;        /* smtpd_proxy_chunking; only with one that announces CHUNKING, too */
     struct io_spool_conf spool;
     struct proxy_rules rules;
     uint64_t retry_ms; /* after the end of data */
