@@ -122,6 +122,14 @@ void proxy_log_unreached(const struct proxy_tx *tx, uint64_t since)
 
 /* ---- streamed ---- */
 
+/* A client may declare any size: it weighs no more than this. */
+enum { DECLARED_LIMIT = 16 << 20 };
+
+static uint64_t declared(const struct mail_envelope *e)
+{
+    return e->size < DECLARED_LIMIT ? e->size : DECLARED_LIMIT;
+}
+
 /* Nothing was told to the client yet, so each endpoint may be asked, the one that is taken already first;
  * later failures are final. */
 static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx)
@@ -129,7 +137,7 @@ static co_fn struct mail_reply open_anywhere(struct proxy_tx *tx)
     struct proxy_talk *t = &tx->talk;
     struct mail_reply r = mail_reply_trouble();
     uint64_t since = clock_ms();
-    struct proxy_need need = {.bytes = t->envelope->size, .deadline = since + t->proxy->timeout_ms};
+    struct proxy_need need = {.bytes = declared(t->envelope), .deadline = since + t->proxy->timeout_ms};
 
     for (size_t tries = 0; tries == 0 || tries < t->proxy->target_count || proxy_pool_is_pending(t->proxy);
          tries++) {

@@ -423,6 +423,42 @@ static void test_probe_without_descriptors(void **state)
     run(probe_without_descriptors);
 }
 
+/* ---- what a client declares ---- */
+
+static co_fn void begin_streamed(void *arg)
+{
+    static const struct mail_envelope envelope = {.id = "1A", .sender = "", .size = INT64_MAX};
+    static const struct mail_client client = {.name = "unknown", .addr = "192.0.2.1"};
+    struct mail_sink *sink = proxy_sink(NULL, arg);
+    struct mail_reply r = sink->ops->begin(sink, &client, &envelope);
+
+    mail_reply_deinit(&r);
+    talloc_free(sink);
+}
+
+static co_fn void declared_size(void *arg)
+{
+    struct listening l = {.greeting = "220 here\r\n"};
+    struct proxy *p = listen_and_open(&l);
+    struct co *co;
+
+    p->is_whole = false;
+    p->target_count = 1;
+    co = co_spawn(begin_streamed, p, "begins");
+    for (int i = 0; i < 10000 && l.accepted == 0; i++)
+        co_sleep(clock_ms() + 1, "the connection");
+    assert_int_equal(p->entries[0]->messages, 1);
+    assert_in_range(p->entries[0]->bytes, 1, 1 << 30);
+    co_cancel(co);
+    end_listener(&l);
+    talloc_free(p);
+}
+
+static void test_declared_size(void **state)
+{
+    run(declared_size);
+}
+
 static co_fn void health_is_asked(void *arg)
 {
     struct listening l = {.greeting = "554 no service\r\n"};
@@ -546,6 +582,7 @@ int main(void)
         cmocka_unit_test(test_probe_while_the_other_is_full),
         cmocka_unit_test(test_probe_without_descriptors),
         cmocka_unit_test(test_health_is_asked),
+        cmocka_unit_test(test_declared_size),
         cmocka_unit_test(test_kept_connections),
         cmocka_unit_test(test_probe_beside_a_kept_connection),
     };
