@@ -14,7 +14,7 @@
 #include "log.h"
 #include "mem.h"
 
-enum { LINE_SIZE = 40, QUESTION_MS = 5000 };
+enum { LINE_SIZE = 40, QUESTION_MS = 2000 };
 
 /* ---- what a connection has shown ---- */
 
@@ -23,14 +23,22 @@ bool proxy_is_of_address(const char *text)
     return bytes_has_prefix(bytes_of(text), BYTES("2.1."));
 }
 
-/* One of no bytes is out of place after a message, or the command is not known. */
+/* One of no bytes is out of place after a message, or the command is not known. A verdict waits meanwhile, so
+ * a server that is silent is not asked over its other connections. */
 static co_fn enum proxy_chunks ask(struct proxy_talk *t)
 {
     enum io_end end = smtp_client_command(t->server, BYTES("BDAT 0 LAST"), clock_ms() + QUESTION_MS);
     int code = end == IO_OK ? t->server->reply.code : PROXY_GOING_AWAY;
 
+    t->target->memo.ignores_chunks |= end == IO_TIMEOUT;
     t->is_spoilt |= code == PROXY_GOING_AWAY;
     return code == 503 || code == 554 ? PROXY_CHUNKS_TAKEN : PROXY_CHUNKS_UNKNOWN;
+}
+
+static bool may_ask(const struct proxy_talk *t)
+{
+    return t->chunks == PROXY_CHUNKS_UNASKED && !t->target->memo.ignores_chunks &&
+           (t->deadline == 0 || clock_ms() + QUESTION_MS < t->deadline);
 }
 
 co_fn void proxy_chunk_learn(struct proxy_talk *t, const char *verdict)
@@ -38,8 +46,7 @@ co_fn void proxy_chunk_learn(struct proxy_talk *t, const char *verdict)
     const struct proxy *p = t->proxy;
 
     if (p->chunks && p->is_whole && p->retries_after_dot && t->pipelines &&
-        (t->server->features & SMTP_CHUNKING) && t->chunks == PROXY_CHUNKS_UNASKED && t->tells_rcpt &&
-        !proxy_is_of_address(verdict))
+        (t->server->features & SMTP_CHUNKING) && t->tells_rcpt && !proxy_is_of_address(verdict) && may_ask(t))
         t->chunks = ask(t);
 }
 

@@ -98,6 +98,7 @@ static void remember(struct proxy_target *target, const struct smtp_client *serv
     m->features = server->features;
     m->xforward = server->xforward;
     m->size_limit = server->size_limit;
+    m->ignores_chunks = false;
 }
 
 static co_fn enum io_end ask_and_learn(struct proxy_talk *t)

@@ -23,6 +23,7 @@ struct proxy_memo {
     char *text; /* NULL: none yet */
     unsigned features, xforward, changes;
     uint64_t size_limit;
+    bool ignores_chunks; /* asked for one (proxy_chunk.c) it said nothing */
 };
 
 struct proxy_name;

@@ -174,6 +174,41 @@ static void test_too_late_for_the_group(void **state)
     run(too_late_for_the_group);
 }
 
+/* ---- the question for chunks ---- */
+
+static co_fn void question(bool ignores, uint64_t left_ms, unsigned asked)
+{
+    struct server s = {.end = ".\r\n", .answer = "250 2.0.0 ok\r\n"};
+    struct proxy_talk t;
+    struct mail_reply r;
+
+    meet(&t, &s);
+    t.proxy->chunks = t.proxy->reuses = t.tells_rcpt = t.has_heard = true;
+    t.server->features = SMTP_CHUNKING;
+    t.target->memo.ignores_chunks = ignores;
+    t.deadline = clock_ms() + left_ms;
+    r = proxy_talk_end(&t);
+    assert_int_equal(r.code, 250);
+    mail_reply_deinit(&r);
+    assert_int_equal(strstr(buf_text(&s.read), "BDAT 0 LAST") != NULL, asked);
+    assert_int_equal(t.target->memo.ignores_chunks, ignores || asked);
+    assert_int_equal(t.target->kept != NULL, !asked);
+    part(&t, &s);
+}
+
+/* A server that says nothing to it is asked once, and no message waits for that beyond its time. */
+static co_fn void silent_server(void *arg)
+{
+    question(false, LONG_MS, 1);
+    question(true, LONG_MS, 0);
+    question(false, 1000, 0);
+}
+
+static void test_silent_server_is_asked_for_chunks_once(void **state)
+{
+    run(silent_server);
+}
+
 /* ---- what says nothing of the server ---- */
 
 static co_fn void without_descriptors(void *arg)
@@ -281,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_behind_the_verdict),
         cmocka_unit_test(test_too_late_for_the_dot),
         cmocka_unit_test(test_too_late_for_the_group),
+        cmocka_unit_test(test_silent_server_is_asked_for_chunks_once),
         cmocka_unit_test(test_without_descriptors),
         cmocka_unit_test(test_no_time_left),
     };
