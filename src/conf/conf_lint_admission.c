@@ -15,45 +15,20 @@ static const struct {
 };
 enum { CLASSES = sizeof(classes) / sizeof(classes[0]) };
 
-/* ---- values; 0 for one that conf_validate has complained of ---- */
-
-static uint64_t time_of(const struct conf *c, const char *name)
-{
-    char *text = conf_lint_text(NULL, c, name);
-    uint64_t ms = 0;
-
-    if (conf_time_parse(text, conf_param_find(name), name, text, &ms) != NULL)
-        ms = 0;
-    talloc_free(text);
-    return ms;
-}
-
 bool conf_lint_wants_slots(const struct conf_service *s)
 {
     return conf_lint_has_filter(s) && conf_lint_number(s->conf, "smtpd_proxy_concurrency_limit") > 0;
 }
 
-static bool is_whole(const struct conf *c)
-{
-    static const char *const words[] = {"speed_adjust", NULL};
-    char *options = conf_lint_text(NULL, c, "smtpd_proxy_options");
-    bool found = conf_lint_list_has(options, words);
-
-    talloc_free(options);
-    return found;
-}
-
-/* ---- the rules ---- */
-
 /* Told at what the administrator has set: the patience, or the timeout that cuts the default. */
 static void lint_patience(const struct conf *c, struct conf_faults *faults)
 {
     const struct conf_entry *timeout = conf_entry_find(c, "smtpd_proxy_timeout");
-    uint64_t most = time_of(c, "smtpd_proxy_timeout");
+    uint64_t most = conf_lint_time_ms(c, "smtpd_proxy_timeout");
 
     for (size_t i = 0; i < CLASSES; i++) {
         const struct conf_entry *e = conf_entry_find(c, classes[i].patience);
-        uint64_t patience = time_of(c, classes[i].patience);
+        uint64_t patience = conf_lint_time_ms(c, classes[i].patience);
 
         if (patience <= most)
             continue;
@@ -180,7 +155,7 @@ static void lint_loop(const struct conf_service *s, struct conf_faults *faults)
 void conf_lint_admission(const struct conf_service *s, const struct conf_services *all,
                          struct conf_faults *faults)
 {
-    if (!conf_lint_wants_slots(s) || !is_whole(s->conf))
+    if (!conf_lint_wants_slots(s) || !conf_lint_has_item(s->conf, "smtpd_proxy_options", "speed_adjust"))
         return;
     lint_patience(s->conf, faults);
     lint_shares(s->conf, faults);
