@@ -48,6 +48,7 @@ void verdict_copies_enter(struct verdict_copies *all, unsigned worker)
 void verdict_copies_forget(struct verdict_copies *all, unsigned worker)
 {
     struct verdict_row *row = &all->rows[worker];
+    bool was_inside;
 
     if (worker >= atomic_load(&all->workers))
         return; /* its pages were never touched */
@@ -55,7 +56,9 @@ void verdict_copies_forget(struct verdict_copies *all, unsigned worker)
         atomic_store_explicit(&row->in_hand[i], 0, memory_order_relaxed);
         atomic_store_explicit(&row->left_us[i], 0, memory_order_relaxed);
     }
-    if (atomic_exchange(&row->touch.by_loop, false) | atomic_exchange(&row->touch.by_thread, false))
+    was_inside = atomic_exchange(&row->touch.by_loop, false);
+    was_inside |= atomic_exchange(&row->touch.by_thread, false);
+    if (was_inside)
         atomic_fetch_add(&all->suspected, 1);
 }
 
