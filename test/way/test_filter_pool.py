@@ -244,8 +244,8 @@ class Paced(FakeServer):
 
 
 def test_verdict_has_a_time_of_its_own():
-    """A filter that greets late has the message just in time, and as long for its verdict as any other: it is heard."""
-    late = Paced(banner=2, dot=2).start()
+    """A filter that greets late has the message just in time, and half as long again for its verdict: it is heard."""
+    late = Paced(banner=2, dot=1.7).start()
     with Front([late], WHOLE, "smtpd_proxy_timeout=3s") as front:
         assert front.send("late").code == 250
     assert len(late.messages()) == 1

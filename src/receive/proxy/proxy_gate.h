@@ -16,9 +16,9 @@ struct proxy_passage {
     const struct mail_envelope *envelope;
     /* from enter() on: */
     struct io_spool *spool; /* content, headers that we added first (envelope->trace_size) */
-    uint64_t deadline;      /* of the answer, but of a server that has it all by then; enter() may bring it
-                               forward */
-    void *state;            /* the gate's */
+    uint64_t deadline; /* of the answer; half as long again from a server that has it all by then. enter()
+                          may bring it forward */
+    void *state;       /* the gate's */
 };
 
 struct proxy_gate {

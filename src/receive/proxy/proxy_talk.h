@@ -44,9 +44,10 @@ struct proxy_talk {
     struct proxy *proxy;
     const struct mail_client *client;
     const struct mail_envelope *envelope;
-    uint64_t deadline; /* of the final dot; 0: none but smtpd_proxy_timeout for each step */
-    unsigned copies;   /* of this message that a filter has had as a whole, and never answered for */
-    bool wants_fresh;  /* kept connections have disappointed this message */
+    uint64_t deadline;         /* of the final dot; 0: none but smtpd_proxy_timeout for each step */
+    uint64_t verdict_deadline; /* of the answer to it; 0 likewise */
+    unsigned copies;           /* of this message that a filter has had as a whole, and never answered for */
+    bool wants_fresh;          /* kept connections have disappointed this message */
 
     struct proxy_target *target; /* whom it speaks to; NULL: nobody */
     uint64_t bytes, taken_at;    /* as which, and since when, it is the target's work */
@@ -77,13 +78,14 @@ struct proxy_talk {
     uint64_t content_since;
 };
 
-/* Until when what began at `since` may take. A verdict has a time of its own: the message may be taken, and
- * who does not hear that sends it again. */
+/* Until when what began at `since` may take. A verdict has longer: the message may be taken, and who does not
+ * hear that sends it again. */
 static inline uint64_t proxy_until(const struct proxy_talk *t, uint64_t since)
 {
     uint64_t until = since + t->proxy->timeout_ms;
+    uint64_t limit = t->is_dot_sent ? t->verdict_deadline : t->deadline;
 
-    return t->deadline != 0 && !t->is_dot_sent && t->deadline < until ? t->deadline : until;
+    return limit != 0 && limit < until ? limit : until;
 }
 
 /* Too late for the dot. */
