@@ -3,51 +3,18 @@
  * sends one.
  *
  * Replies gather while further commands are already in the buffer (RFC 2920), so a pipelined burst is
- * answered by one write. Errors and junk commands are counted here, delays and dismissals happen here, and
- * the log learns here how the session ended.
+ * answered by one write. Errors are counted here, delays and dismissals happen here, and the log learns here
+ * how the session ended.
  */
 #include "smtpd_session.h"
 
 #include "clock.h"
 #include "log.h"
-#include "mail_header.h"
 #include "mem.h"
-
-#include <stdio.h>
 
 enum {
     IDLE_MS = 1000,
     SESSION_ROOM = 384, /* states of hooks, the commands' memory, a name from HELO */
-};
-
-enum command_flag {
-    LAST = 1, /* RFC 2920 3.1: nothing may be sent after it before its reply */
-    JUNK = 2, /* counts as junk: useful to nobody when repeated */
-    FREE = 4, /* also when the client was denied access */
-};
-
-static const struct command {
-    const char *name; /* in log lines and on the wire */
-    const char *stat; /* in the disconnect line */
-    struct mail_reply (*run)(struct smtpd_session *s, const struct smtp_line *line);
-    int flags;
-} commands[SMTPD_VERBS] = {
-    [SMTPD_EHLO] = {"EHLO", "ehlo", smtpd_cmd_ehlo, LAST | JUNK},
-    [SMTPD_HELO] = {"HELO", "helo", smtpd_cmd_helo, LAST | JUNK},
-    [SMTPD_STARTTLS] = {"STARTTLS", "starttls", NULL, 0},
-    [SMTPD_AUTH] = {"AUTH", "auth", smtpd_cmd_auth, 0},
-    [SMTPD_XFORWARD] = {"XFORWARD", "xforward", smtpd_cmd_xforward, 0},
-    [SMTPD_MAIL] = {"MAIL", "mail", smtpd_cmd_mail, 0},
-    [SMTPD_RCPT] = {"RCPT", "rcpt", smtpd_cmd_rcpt, 0},
-    [SMTPD_DATA] = {"DATA", "data", smtpd_cmd_data, LAST},
-    [SMTPD_BDAT] = {"BDAT", "bdat", smtpd_cmd_bdat, 0},
-    [SMTPD_RSET] = {"RSET", "rset", smtpd_cmd_rset, JUNK},
-    [SMTPD_NOOP] = {"NOOP", "noop", smtpd_cmd_noop, JUNK | LAST | FREE},
-    [SMTPD_VRFY] = {"VRFY", "vrfy", smtpd_cmd_vrfy, JUNK | LAST},
-    [SMTPD_ETRN] = {"ETRN", "etrn", NULL, JUNK},
-    [SMTPD_HELP] = {"HELP", "help", smtpd_cmd_help, JUNK | FREE},
-    [SMTPD_QUIT] = {"QUIT", "quit", smtpd_cmd_quit, FREE},
-    [SMTPD_UNKNOWN] = {"UNKNOWN", "unknown", NULL, 0},
 };
 
 /* ---- for the log ---- */
@@ -89,7 +56,7 @@ static void log_disconnect(struct smtpd_session *s)
         ok += s->ok[v];
         total += s->total[v];
         buf_addc(text, ' ');
-        buf_adds(text, commands[v].stat);
+        buf_adds(text, smtpd_command_stat((enum smtpd_verb)v));
         add_good(text, s->ok[v], s->total[v]);
     }
     buf_adds(text, " commands");
@@ -182,96 +149,7 @@ static co_fn void send_last(struct smtpd_session *s, int code, const char *dsn, 
     s->leave = leave;
 }
 
-/* ---- commands ---- */
-
-static enum smtpd_verb verb_of(struct bytes word)
-{
-    for (int v = 0; v < SMTPD_UNKNOWN; v++)
-        if (bytes_ieq(word, bytes_of(commands[v].name)))
-            return (enum smtpd_verb)v;
-    return SMTPD_UNKNOWN;
-}
-
-/* Not SMTP at all: HTTP, say (smtpd_forbidden_commands), or content where a command should be. Only asked
- * about verbs that we do not know. */
-static co_fn bool is_forbidden(struct smtpd_session *s, const struct smtp_line *line)
-{
-    return mail_header_name(line->verb).n > 0 ||
-           table_list_has(s->conf->forbidden_commands, line->verb) == TABLE_FOUND;
-}
-
-static co_fn struct mail_reply unknown_command(struct smtpd_session *s, const struct smtp_line *line)
-{
-    if (!is_forbidden(s, line))
-        return mail_reply_fixed(500, "5.5.2", "Error: command not recognized");
-    log_warn("non-SMTP command from %s[%s]: %.*s", s->client->name, s->client->addr,
-             (int)(line->whole.n < 100 ? line->whole.n : 100), line->whole.p);
-    s->leave = SMTPD_DISMISSED;
-    return mail_reply_fixed(221, "2.7.0", "Error: I can break rules, too. Goodbye.");
-}
-
-/*
- * RFC 2920: a client that sends on without waiting where it must wait, for the greeting first of all, speaks
- * as if nobody listened. Enforced for all: a filter or a smuggler behind an honest client is the case this is
- * for.
- */
-static bool breaks_pipelining(struct smtpd_session *s, int flags)
-{
-    struct bytes early;
-
-    if (strcmp(s->client->proto, "ESMTP") == 0 && !(flags & LAST))
-        return false;
-    if (!io_has_input(s->stream))
-        return false;
-    early = io_buffered(s->stream);
-    if (!s->has_told_early)
-        log_info("%s: improper command pipelining after %s from %s[%s]: %.*s", smtpd_log_id(s), s->where,
-                 s->client->name, s->client->addr, (int)(early.n < 100 ? early.n : 100), early.p);
-    s->has_told_early = true;
-    return s->conf->forbids_pipelining;
-}
-
-static struct mail_reply out_of_step(struct smtpd_session *s)
-{
-    s->leave = SMTPD_DISMISSED;
-    return mail_reply_fixed(554, "5.5.0", "Error: SMTP protocol synchronization");
-}
-
-static void count_junk(struct smtpd_session *s, int flags)
-{
-    if ((flags & JUNK) && s->junk++ > s->conf->junk_command_limit)
-        s->errors++;
-}
-
-/* A NUL ends a string for others, a CR a line. */
-static bool has_control(const struct smtp_line *line)
-{
-    return bytes_chr(line->whole, '\0') != SIZE_MAX || bytes_chr(line->whole, '\r') != SIZE_MAX;
-}
-
-static co_fn struct mail_reply run_command(struct smtpd_session *s, const struct smtp_line *line)
-{
-    const struct command *c = &commands[s->verb];
-
-    if (line->verb.n == 0 || has_control(line))
-        return mail_reply_fixed(500, "5.5.2", "Error: bad syntax");
-    if ((s->conf->features & SMTP_SMTPUTF8) && !bytes_is_utf8(line->whole))
-        return mail_reply_fixed(500, "5.5.2", "Error: bad UTF-8 syntax");
-    if (table_list_has(s->conf->noop_commands, line->verb) == TABLE_FOUND) {
-        count_junk(s, JUNK);
-        return mail_reply_fixed(250, "2.0.0", "Ok");
-    }
-    if (s->verb == SMTPD_UNKNOWN)
-        return unknown_command(s, line);
-    if (breaks_pipelining(s, c->flags))
-        return out_of_step(s);
-    if (s->denied.code != 0 && !(c->flags & FREE))
-        return mail_reply(503, "5.7.0", "Error: access denied for %s[%s]", s->client->name, s->client->addr);
-    count_junk(s, c->flags);
-    if (c->run == NULL)
-        return mail_reply_fixed(502, "5.5.1", "Error: command not implemented");
-    return c->run(s, line);
-}
+/* ---- the loop ---- */
 
 /* Postfix takes away all CRs before the LF, too. */
 static struct bytes without_end(struct bytes text)
@@ -287,10 +165,10 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
     struct mail_reply r;
     bool is_good;
 
-    s->verb = verb_of(line.verb);
-    s->where = commands[s->verb].name;
+    s->verb = smtpd_command_verb(line.verb);
+    s->where = smtpd_command_name(s->verb);
     s->where_bytes = 0;
-    r = run_command(s, &line);
+    r = smtpd_command_run(s, &line);
     is_good = mail_reply_is_ok(&r);
     s->total[s->verb]++;
     s->ok[s->verb] += is_good;
@@ -301,8 +179,6 @@ static co_fn void one_command(struct smtpd_session *s, struct bytes text)
     mail_reply_deinit(&r);
     talloc_free_children(s->command);
 }
-
-/* ---- the loop ---- */
 
 /* A client that lets us wait will go on doing so: what its session does not need meanwhile goes back to the
  * system. */
@@ -392,8 +268,8 @@ static co_fn void greet(struct smtpd_session *s)
 {
     struct mail_reply r, why = {0};
 
-    if (breaks_pipelining(s, LAST)) {
-        r = out_of_step(s);
+    if (smtpd_command_is_out_of_step(s, &why)) {
+        r = why;
     } else if (smtpd_gate_connect(s, &why)) {
         r = mail_reply_fixed(220, "", s->conf->banner);
     } else if (why.code == 0) {

@@ -129,6 +129,20 @@ struct mail_reply smtpd_cmd_vrfy(struct smtpd_session *s, const struct smtp_line
 struct mail_reply smtpd_cmd_help(struct smtpd_session *s, const struct smtp_line *line);
 struct mail_reply smtpd_cmd_quit(struct smtpd_session *s, const struct smtp_line *line);
 
+/* ---- smtpd_command.c ---- */
+
+enum smtpd_verb smtpd_command_verb(struct bytes word);
+const char *smtpd_command_name(enum smtpd_verb v); /* in log lines and on the wire */
+const char *smtpd_command_stat(enum smtpd_verb v); /* in the disconnect line */
+/* The reply to the command, of s->verb. */
+co_fn struct mail_reply smtpd_command_run(struct smtpd_session *s, const struct smtp_line *line);
+/*
+ * RFC 2920: a client that sends on without waiting where it must wait, for the greeting first of all, speaks
+ * as if nobody listened. Asked where it must. True: it is sent away, with *why_r. Enforced for all: a filter
+ * or a smuggler behind an honest client is the case this is for.
+ */
+bool smtpd_command_is_out_of_step(struct smtpd_session *s, struct mail_reply *why_r);
+
 /* ---- smtpd_session.c ---- */
 
 /* Puts a reply into the stream (soft_bounce, error counting, transcript) and frees it. False: the client is
