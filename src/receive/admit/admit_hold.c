@@ -11,9 +11,6 @@
 #include "clock.h"
 #include "mem.h"
 
-/* For other copies of the message; as long as most clients are patient. */
-enum { PATIENCE_MS = 100000 };
-
 struct hold {
     struct mail_sink sink;
     struct mail_sink *next;
@@ -26,6 +23,12 @@ struct hold {
 static struct hold *hold_of(struct mail_sink *s)
 {
     return (struct hold *)s;
+}
+
+/* For other copies of the message: as long as its client is patient. */
+static uint64_t patient_until(const struct hold *h)
+{
+    return clock_ms() + h->outer.envelope->ticket->patience_ms;
 }
 
 static mail_waits struct mail_reply hold_begin(struct mail_sink *s, const struct mail_client *client,
@@ -52,7 +55,7 @@ static mail_waits struct mail_reply hold_content_begin(struct mail_sink *s)
     struct verdict *memory = p->admit->verdict;
 
     admit_memory_begin(p);
-    if (!verdict_copy_wait(p->copy, clock_ms() + PATIENCE_MS))
+    if (!verdict_copy_wait(p->copy, patient_until(h)))
         return mail_reply_fixed(451, "4.3.2", "Error: server is busy, try again later");
     if (verdict_is_empty(memory))
         TALLOC_FREE(p->copy);
@@ -88,7 +91,7 @@ static co_fn bool recall(struct hold *h, struct mail_reply *reply_r)
         return false;
     p->key = verdict_key_end(&h->digest);
     p->has_key = true;
-    h->outer.deadline = clock_ms() + PATIENCE_MS;
+    h->outer.deadline = patient_until(h);
     return admit_memory_recall(p, reply_r);
 }
 

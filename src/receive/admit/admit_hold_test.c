@@ -71,6 +71,7 @@ struct message {
     struct mail_client client;
     struct mail_envelope envelope;
     struct mail_rcpt rcpt, *rcpts[1];
+    struct admission_ticket ticket;
 };
 
 static struct message *message_new(void)
@@ -83,7 +84,9 @@ static struct message *message_new(void)
                                          .command = BYTES("MAIL FROM:<from@example.com>"),
                                          .rcpts = m->rcpts,
                                          .rcpt_count = 1,
+                                         .ticket = &m->ticket,
                                          .began_us = clock_us()};
+    m->ticket.patience_ms = SOON_MS;
     return m;
 }
 
