@@ -131,12 +131,12 @@ co_fn struct error *io_endpoint_connect(const void *ctx, const struct io_endpoin
 
 /* ---- listen ---- */
 
-enum { SILENT_S = 60, PROBE_S = 15, PROBES = 3, UNACKNOWLEDGED_MS = 60000 };
+enum { SILENT_S = 120, PROBE_S = 15, PROBES = 4, UNACKNOWLEDGED_MS = 180000 };
 
-/* A peer that vanished without a word is known to be gone after little more than a minute, also while it has
- * only to wait for us: what waits for its end does not wait for a command that never comes. Mail servers come
- * back later than that; a link that fails for less is not given up, and a crowd of idle sessions is not asked
- * all the time. Accepted sockets have it from their listener. */
+/* A peer that vanished without a word is known to be gone after three minutes, also while it has only to wait
+ * for us: what waits for its end does not wait for a command that never comes. Most mail servers come back
+ * later than that. TCP_USER_TIMEOUT ends the probing: it leaves time for several probes, since one may get
+ * lost. Accepted sockets have it all from their listener. */
 static void notice_vanished(int fd)
 {
     int on = 1, silent = SILENT_S, probe = PROBE_S, probes = PROBES, unacknowledged = UNACKNOWLEDGED_MS;

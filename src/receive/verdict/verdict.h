@@ -37,7 +37,7 @@
  * in hand whose client has left. What is in hand with its client there is another message. Three gaps remain:
  * a worker that hangs for a second is not waited for; a client that does not wait for any reply (MAIL, RCPT
  * and BDAT in one go) may be gone before we have seen its MAIL; one that vanished without a word, with its
- * host or its network, is taken to be there for a minute or so (io_listen()). They cost a duplicate.
+ * host or its network, is taken to be there for three minutes (io_listen()). They cost a duplicate.
  *
  * Several clients may hear one verdict when they retry at once; the message is queued once.
  *
