@@ -137,7 +137,7 @@ static void read_some(struct session *s)
 static void turn(void)
 {
     struct epoll_event events[512];
-    int n = epoll_wait(epoll_fd, events, 512, 100);
+    int n = epoll_wait(epoll_fd, events, 512, 20);
 
     for (int i = 0; i < n; i++) {
         struct session *s = events[i].data.ptr;
@@ -174,7 +174,7 @@ static bool has_input_ended(void)
 
 int main(int argc, char **argv)
 {
-    double rate = argument(argc, argv, "rate", 1000), trickling = argument(argc, argv, "trickle", 50);
+    double rate = argument(argc, argv, "rate", 2000), trickling = argument(argc, argv, "trickle", 50);
     bool is_said = false;
 
     port = argument(argc, argv, "port", 0);

@@ -15,10 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include <utlist.h>
 
-enum { EVENTS = 128, ROUNDS = 32 };
+enum { EVENTS = 128 };
 
 static struct {
     uv_loop_t *loop;
@@ -27,6 +28,8 @@ static struct {
     struct co_fd *closed;         /* their memory goes at the end of the turn */
     struct co_progress *progress; /* NULL: nobody wants to know */
     bool was_rung;                /* the next turn does not wait */
+    int mark;                     /* an eventfd that can always be read; see send_mark */
+    uint64_t marked_us;           /* when the mark was sent that has not come yet, or 0 */
 } the;
 
 /* ---- opening ---- */
@@ -43,9 +46,17 @@ static void open_loop(unsigned threads)
     co_work_begin(threads);
     the.loop = mem_malloc(sizeof(*the.loop));
     the.epoll = epoll_create1(EPOLL_CLOEXEC);
+    the.mark = -1;
     if (the.epoll < 0 || uv_loop_init(the.loop) != 0 ||
         epoll_ctl(the.epoll, EPOLL_CTL_ADD, uv_backend_fd(the.loop), &nested) != 0)
         log_fatal("cannot make an event loop: %s", strerror(errno));
+}
+
+static void close_descriptors(void)
+{
+    close(the.epoll);
+    if (the.mark >= 0)
+        close(the.mark);
 }
 
 void co_init(unsigned threads)
@@ -57,7 +68,7 @@ void co_init_child(unsigned threads)
 {
     if (the.loop != NULL) {
         close(uv_backend_fd(the.loop));
-        close(the.epoll);
+        close_descriptors();
     }
     open_loop(threads);
 }
@@ -89,7 +100,7 @@ static void free_closed(void)
     }
 }
 
-/* ---- a turn ---- */
+/* ---- waiting ---- */
 
 /* Milliseconds until libuv has something to do: -1 nothing, 0 now. */
 static int timeout_of_libuv(void)
@@ -129,47 +140,67 @@ static int wait_for_events(struct epoll_event events[EVENTS])
     return n;
 }
 
-/* Not while there may be more that came before the turn. */
-static void tell_progress(uint64_t began_us, int n)
+/* ---- progress ---- */
+
+static void tell_progress(uint64_t seen_us)
 {
-    if (the.progress != NULL && n >= 0 && n < EVENTS)
-        atomic_store_explicit(&the.progress->seen_us, began_us, memory_order_release);
+    atomic_store_explicit(&the.progress->seen_us, seen_us, memory_order_release);
 }
+
+/* The kernel tells in turn what is ready (epoll_wait(2): "round robin"), so when the mark comes, what came before
+ * it was sent has come too. */
+static void send_mark(uint64_t now_us)
+{
+    struct epoll_event once = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = &the.mark};
+
+    if (epoll_ctl(the.epoll, EPOLL_CTL_MOD, the.mark, &once) != 0)
+        log_panic("cannot mark the events: %s", strerror(errno));
+    the.marked_us = now_us;
+}
+
+static void mark_came(void)
+{
+    tell_progress(the.marked_us);
+    the.marked_us = 0;
+}
+
+/* A look for events that had room for more has brought all that came before the turn; a loop that is never so
+ * idle knows by its mark. */
+static void note_look(int n, uint64_t began_us)
+{
+    if (n >= 0 && n < EVENTS)
+        tell_progress(began_us);
+    else if (n == EVENTS && the.marked_us == 0)
+        send_mark(began_us);
+}
+
+/* ---- a turn ---- */
 
 /* True: libuv is due. */
 static bool pass_on(const struct epoll_event *event)
 {
-    if (event->data.ptr == NULL)
-        return true;
-    if (event->data.ptr == &the.progress)
+    void *whose = event->data.ptr;
+
+    if (whose == &the.mark)
+        mark_came();
+    else if (whose == &the.progress)
         the.was_rung = true;
-    else
-        co_fd_event(event->data.ptr, event->events);
-    return false;
-}
-
-/* All that there is, in rounds; the last one's n. Rounds are bounded, since more may come as fast as they are
- * taken. */
-static int take_events(bool *is_libuv_due_r)
-{
-    struct epoll_event events[EVENTS];
-    int n = wait_for_events(events);
-
-    for (int round = 1;; round++) {
-        for (int i = 0; i < n; i++)
-            *is_libuv_due_r |= pass_on(&events[i]);
-        if (n < EVENTS || round == ROUNDS)
-            return n;
-        n = epoll_wait(the.epoll, events, EVENTS, 0);
-    }
+    else if (whose != NULL)
+        co_fd_event(whose, event->events);
+    return whose == NULL;
 }
 
 static void turn(void)
 {
+    struct epoll_event events[EVENTS];
     bool is_libuv_due = false;
     uint64_t began_us = the.progress != NULL ? clock_us() : 0;
+    int n = wait_for_events(events);
 
-    tell_progress(began_us, take_events(&is_libuv_due));
+    for (int i = 0; i < n; i++)
+        is_libuv_due |= pass_on(&events[i]);
+    if (the.progress != NULL)
+        note_look(n, began_us);
     if (is_libuv_due || timeout_of_libuv() == 0)
         uv_run(the.loop, UV_RUN_NOWAIT);
     co_run_ready();
@@ -180,10 +211,12 @@ static void turn(void)
 
 void co_tell_progress(struct co_progress *p, int bell)
 {
-    struct epoll_event rung = {.events = EPOLLIN | EPOLLET, .data.ptr = &the.progress};
+    struct epoll_event rung = {.events = EPOLLIN | EPOLLET, .data.ptr = &the.progress}, unsent = {0};
 
-    if (epoll_ctl(the.epoll, EPOLL_CTL_ADD, bell, &rung) != 0)
-        log_panic("cannot watch the bell: %s", strerror(errno));
+    the.mark = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (the.mark < 0 || epoll_ctl(the.epoll, EPOLL_CTL_ADD, the.mark, &unsent) != 0 ||
+        epoll_ctl(the.epoll, EPOLL_CTL_ADD, bell, &rung) != 0)
+        log_panic("cannot tell progress: %s", strerror(errno));
     the.progress = p;
 }
 
@@ -210,6 +243,6 @@ void co_deinit(void)
         log_panic("the event loop still has handles");
     free(the.loop);
     the.loop = NULL;
-    close(the.epoll);
+    close_descriptors();
     log_flush();
 }
