@@ -94,8 +94,8 @@ co_fn enum co_end co_work_slow(void (*fn)(void *arg), void *arg, uint64_t deadli
 
 /*
  * How far a loop is, for other processes: in memory that they share with it. What came to its descriptors
- * before seen_us (clock_us()) their watchers were told of; what these did at once, others see who have read
- * seen_us.
+ * before seen_us (clock_us()) their watchers were told of, those of the slow lane (co_fd.h) excepted; what
+ * these did at once, others see who have read seen_us.
  */
 struct co_progress {
     atomic_uint_fast64_t seen_us;

@@ -17,7 +17,7 @@ static void control(struct co_fd *w, int operation)
 {
     struct epoll_event event = {.events = events_of(w), .data.ptr = w};
 
-    if (epoll_ctl(co_epoll(), operation, w->fd, &event) != 0)
+    if (epoll_ctl(w->is_slow ? co_epoll_slow() : co_epoll(), operation, w->fd, &event) != 0)
         log_panic("cannot watch descriptor %d: %s", w->fd, strerror(errno));
 }
 
@@ -36,9 +36,21 @@ void co_fd_open_shared(struct co_fd *w, int fd)
 void co_fd_close(struct co_fd *w, void (*closed)(struct co_fd *))
 {
     control(w, EPOLL_CTL_DEL);
+    if (w->is_slow)
+        co_count_slow(-1);
     w->is_open = false;
     w->closed = closed;
     co_close_later(w);
+}
+
+void co_fd_set_slow(struct co_fd *w, bool is_slow)
+{
+    if (w->is_slow == is_slow)
+        return;
+    control(w, EPOLL_CTL_DEL);
+    w->is_slow = is_slow;
+    control(w, EPOLL_CTL_ADD);
+    co_count_slow(is_slow ? 1 : -1);
 }
 
 static void wake(struct co **place)

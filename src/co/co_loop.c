@@ -19,11 +19,14 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum { EVENTS = 128 };
+enum { EVENTS = 128, SLOW_EVERY_MS = 100 };
 
 static struct {
     uv_loop_t *loop;
     int epoll;
+    int slow; /* co_fd.h: the slow lane */
+    size_t n_slow;
+    uint64_t slow_due; /* clock_ms() of the next look into it, when anybody is there */
     bool is_stopping;
     struct co_fd *closed;         /* their memory goes at the end of the turn */
     struct co_progress *progress; /* NULL: nobody wants to know */
@@ -46,8 +49,9 @@ static void open_loop(unsigned threads)
     co_work_begin(threads);
     the.loop = mem_malloc(sizeof(*the.loop));
     the.epoll = epoll_create1(EPOLL_CLOEXEC);
+    the.slow = epoll_create1(EPOLL_CLOEXEC);
     the.mark = -1;
-    if (the.epoll < 0 || uv_loop_init(the.loop) != 0 ||
+    if (the.epoll < 0 || the.slow < 0 || uv_loop_init(the.loop) != 0 ||
         epoll_ctl(the.epoll, EPOLL_CTL_ADD, uv_backend_fd(the.loop), &nested) != 0)
         log_fatal("cannot make an event loop: %s", strerror(errno));
 }
@@ -55,6 +59,7 @@ static void open_loop(unsigned threads)
 static void close_descriptors(void)
 {
     close(the.epoll);
+    close(the.slow);
     if (the.mark >= 0)
         close(the.mark);
 }
@@ -83,6 +88,18 @@ uv_loop_t *co_loop(void)
 int co_epoll(void)
 {
     return the.epoll;
+}
+
+int co_epoll_slow(void)
+{
+    return the.slow;
+}
+
+void co_count_slow(int by)
+{
+    if (the.n_slow == 0)
+        the.slow_due = clock_ms() + SLOW_EVERY_MS;
+    the.n_slow += (size_t)by;
 }
 
 void co_close_later(struct co_fd *w)
@@ -114,10 +131,21 @@ static int shorter(int a, int b)
     return a < 0 ? b : b < 0 || a < b ? a : b;
 }
 
-/* A turn's waiting: no longer than the next timer and the log allow. */
+/* Milliseconds until the look into the slow lane: -1 nobody is there, 0 now. */
+static int timeout_of_slow(void)
+{
+    uint64_t now;
+
+    if (the.n_slow == 0)
+        return -1;
+    now = clock_ms();
+    return the.slow_due > now ? (int)(the.slow_due - now) : 0;
+}
+
+/* A turn's waiting: no longer than the next timer, the slow lane and the log allow. */
 static int turn_timeout(void)
 {
-    int timeout = timeout_of_libuv();
+    int timeout = shorter(timeout_of_libuv(), timeout_of_slow());
     int log = log_flush_in();
 
     if (log == 0)
@@ -147,8 +175,8 @@ static void tell_progress(uint64_t seen_us)
     atomic_store_explicit(&the.progress->seen_us, seen_us, memory_order_release);
 }
 
-/* The kernel tells in turn what is ready (epoll_wait(2): "round robin"), so when the mark comes, what came before
- * it was sent has come too. */
+/* The kernel tells in turn what is ready (epoll_wait(2): "round robin"), so when the mark comes, what came
+ * before it was sent has come too. */
 static void send_mark(uint64_t now_us)
 {
     struct epoll_event once = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = &the.mark};
@@ -190,6 +218,18 @@ static bool pass_on(const struct epoll_event *event)
     return whose == NULL;
 }
 
+/* One look a turn: when there was more, the next turn looks again. */
+static void look_at_slow(void)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(the.slow, events, EVENTS, 0);
+
+    for (int i = 0; i < n; i++)
+        co_fd_event(events[i].data.ptr, events[i].events);
+    if (n < EVENTS)
+        the.slow_due = clock_ms() + SLOW_EVERY_MS;
+}
+
 static void turn(void)
 {
     struct epoll_event events[EVENTS];
@@ -201,6 +241,8 @@ static void turn(void)
         is_libuv_due |= pass_on(&events[i]);
     if (the.progress != NULL)
         note_look(n, began_us);
+    if (timeout_of_slow() == 0)
+        look_at_slow();
     if (is_libuv_due || timeout_of_libuv() == 0)
         uv_run(the.loop, UV_RUN_NOWAIT);
     co_run_ready();

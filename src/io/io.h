@@ -38,6 +38,13 @@ struct io_stream *io_stream_new(const void *ctx, int fd);
 void io_stream_close(struct io_stream **s);
 int io_stream_fd(const struct io_stream *s); /* borrowed; -1 for memory */
 
+/*
+ * Its peer may be one of a crowd that sends a byte now and then: while io_fill waits for the rest of what the
+ * peer has to say since we last wrote, and the peer sends less than 512 bytes a second, its bytes, and its
+ * leaving, are looked for ten times a second only.
+ */
+void io_expect_trickle(struct io_stream *s, bool expects);
+
 /* Waits until at least one more byte is buffered. */
 co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline);
 /* What has arrived and was not consumed; borrowed until the next io_fill. */

@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512, READS_IN_A_ROW = 16 };
+enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512, READS_IN_A_ROW = 16, TRICKLE_MS = 1000, TRICKLE_RATE = 512 };
 
 /* What libuv must find until the close callback; outlives the stream. */
 struct io_socket {
@@ -38,8 +38,12 @@ struct io_buffer {
 struct io_stream {
     struct io_socket *socket; /* NULL: memory */
     struct io_buffer in, out;
-    unsigned reads; /* since the reader last waited */
-    bool is_ending; /* what is sent now goes with the end of our side */
+    unsigned reads;       /* since the reader last waited */
+    bool is_ending;       /* what is sent now goes with the end of our side */
+    bool expects_trickle; /* io_expect_trickle */
+    unsigned trickled;    /* bytes read since trickle_from, or since we wrote */
+    uint64_t
+        trickle_from; /* 0, or when the reader waited for the rest of what had begun, or was last judged */
     /* memory: */
     struct bytes input;
     size_t step;
@@ -198,11 +202,42 @@ static enum io_end try_read(struct io_stream *s)
         co_fd_drained(&s->socket->watch);
     if (n > 0) {
         b->n += (size_t)n;
+        s->trickled += (unsigned)n;
         return IO_OK;
     }
     if (n == 0)
         return IO_CLOSED;
     return errno == EAGAIN || errno == EWOULDBLOCK ? IO_FULL : IO_RESET;
+}
+
+void io_expect_trickle(struct io_stream *s, bool expects)
+{
+    s->expects_trickle = expects && s->socket != NULL;
+}
+
+/* The reader is about to wait. */
+static void judge_pace(struct io_stream *s)
+{
+    uint64_t now, passed;
+
+    if (s->trickle_from == 0 && s->trickled == 0)
+        return;
+    now = clock_ms();
+    passed = now - s->trickle_from;
+    if (s->trickle_from != 0 && passed < TRICKLE_MS)
+        return;
+    if (s->trickle_from != 0)
+        co_fd_set_slow(&s->socket->watch, s->trickled < passed * TRICKLE_RATE / 1000);
+    s->trickle_from = now;
+    s->trickled = 0;
+}
+
+/* The peer has said what it had to say, or is no longer waited for. */
+static void forget_pace(struct io_stream *s)
+{
+    s->trickle_from = s->trickled = 0;
+    if (s->socket != NULL)
+        co_fd_set_slow(&s->socket->watch, false);
 }
 
 co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
@@ -219,6 +254,8 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
             s->reads = 0;
             if (s->in.n == 0)
                 buffer_give(&s->in); /* nothing to keep while we wait */
+            if (s->expects_trickle)
+                judge_pace(s);
             end = end_of(co_fd_wait(&s->socket->watch, CO_READABLE, deadline, "input"));
             if (end != IO_OK)
                 return end;
@@ -285,6 +322,7 @@ static co_fn enum io_end push(struct io_stream *s, struct bytes text, uint64_t d
     enum io_end end = IO_OK;
 
     if (s->socket != NULL) {
+        forget_pace(s);
         end = send_all(s, gathered, text, deadline);
     } else {
         buf_add(s->written, gathered);
@@ -346,6 +384,7 @@ bool io_has_unsent(const struct io_stream *s)
 
 bool io_peer_left(struct io_stream *s)
 {
+    forget_pace(s);
     return s->socket ? s->socket->watch.peer_left : s->input.n == 0;
 }
 

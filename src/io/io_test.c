@@ -1,5 +1,6 @@
 /* io: streams cut at every byte, sockets, deadlines, endpoints, spool, attributes. */
 #include "clock.h"
+#include "co_fd.h"
 #include "io.h"
 #include "io_attr.h"
 #include "io_spool.h"
@@ -123,6 +124,85 @@ static void through_sockets(void *arg)
 static void test_a_megabyte_through_sockets(void **state)
 {
     run(through_sockets, NULL);
+}
+
+/* ---- a peer that sends a byte now and then ---- */
+
+static bool is_in_slow_lane(const struct io_stream *s)
+{
+    char path[64], line[128], wanted[32];
+    bool found = false;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", co_epoll_slow());
+    snprintf(wanted, sizeof(wanted), "tfd: %8d ", io_stream_fd(s));
+    f = fopen(path, "r");
+    while (fgets(line, sizeof(line), f) != NULL)
+        found |= strncmp(line, wanted, strlen(wanted)) == 0;
+    fclose(f);
+    return found;
+}
+
+/* A byte, and then nothing for longer than it takes to be judged. */
+static void trickle(struct io_stream *s, int peer)
+{
+    assert_int_equal(write(peer, "x", 1), 1);
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_fill(s, in_ms(1050)), IO_TIMEOUT);
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+}
+
+static void trickling(void *arg)
+{
+    uint64_t since;
+    int fds[2];
+    struct io_stream *s;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    s = io_stream_new(NULL, fds[0]);
+    trickle(s, fds[1]);
+    assert_false(is_in_slow_lane(s)); /* nobody expects it */
+    io_expect_trickle(s, true);
+    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS));
+    io_flush(s, in_ms(SOON_MS));
+    assert_int_equal(io_fill(s, in_ms(1050)), IO_TIMEOUT);
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_false(is_in_slow_lane(s)); /* it has said nothing yet */
+    trickle(s, fds[1]);
+    assert_true(is_in_slow_lane(s));
+    assert_int_equal(write(fds[1], "\n", 1), 1); /* is found, though nobody is woken by it */
+    since = clock_ms();
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    assert_true(clock_ms() - since < 1000);
+    assert_true(is_in_slow_lane(s));
+    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS)); /* that was all it had to say */
+    io_flush(s, in_ms(SOON_MS));
+    assert_false(is_in_slow_lane(s));
+    trickle(s, fds[1]);
+    assert_true(is_in_slow_lane(s));
+    for (int i = 0; i < 20; i++) { /* it hurries */
+        assert_int_equal(
+            write(fds[1], "0123456789012345678901234567890123456789012345678901234567890123", 64), 64);
+        assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    }
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_false(is_in_slow_lane(s));
+    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS));
+    io_flush(s, in_ms(SOON_MS));
+    trickle(s, fds[1]);
+    assert_true(is_in_slow_lane(s));
+    close(fds[1]); /* it leaves: nobody is told until somebody asks */
+    io_peer_left(s);
+    assert_false(is_in_slow_lane(s));
+    co_sleep(in_ms(1), "the loop to look");
+    assert_true(io_peer_left(s));
+    io_stream_close(&s);
+    done = 1;
+}
+
+static void test_a_trickling_peer_wakes_nobody(void **state)
+{
+    run(trickling, NULL);
 }
 
 static unsigned segments_out(const struct io_stream *s)
@@ -514,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_stream_cut_at_every_byte),
         cmocka_unit_test(test_a_megabyte_through_sockets),
+        cmocka_unit_test(test_a_trickling_peer_wakes_nobody),
         cmocka_unit_test(test_listen_connect_accept),
         cmocka_unit_test(test_full_backlog),
         cmocka_unit_test(test_no_descriptors),

@@ -34,9 +34,11 @@ void smtpd_presence_begin(struct smtpd_session *s)
 
 /* ---- receipt ---- */
 
+/* Until it is settled others must know at once when the client leaves. */
 void smtpd_receipt_take(struct smtpd_session *s, struct mail_sink *sink)
 {
     s->receipt = talloc_steal(s, sink->receipt);
+    io_expect_trickle(s->stream, s->receipt == NULL);
 }
 
 /* A client that has closed its side, or sent commands ahead, may still take our reply: its host's
@@ -57,6 +59,7 @@ static void settle(struct smtpd_session *s, bool was_heard)
 {
     s->receipt->settle(s->receipt, was_heard);
     TALLOC_FREE(s->receipt);
+    io_expect_trickle(s->stream, true);
 }
 
 co_fn void smtpd_receipt_settle(struct smtpd_session *s, enum io_end next)

@@ -314,6 +314,7 @@ co_fn void smtpd_session_run(const struct smtpd_profile *profile, struct io_stre
     s->profile = profile;
     s->conf = profile->conf;
     s->stream = talloc_steal(s, stream);
+    io_expect_trickle(stream, true);
     s->client = client;
     s->client->proto = "SMTP";
     s->command = talloc_new(s);
