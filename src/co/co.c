@@ -16,7 +16,7 @@
 #include <string.h>
 #include <utlist.h>
 
-enum { NAME_SIZE = 64, POOL_LIMIT = 4096, READY_ROUNDS = 4 };
+enum { NAME_SIZE = 64, POOL_LIMIT = 512, READY_ROUNDS = 4 };
 
 struct co {
     struct co_context context;
