@@ -38,12 +38,11 @@ struct io_buffer {
 struct io_stream {
     struct io_socket *socket; /* NULL: memory */
     struct io_buffer in, out;
-    unsigned reads;       /* since the reader last waited */
-    bool is_ending;       /* what is sent now goes with the end of our side */
-    bool expects_trickle; /* io_expect_trickle */
-    unsigned trickled;    /* bytes read since trickle_from, or since we wrote */
-    uint64_t
-        trickle_from; /* 0, or when the reader waited for the rest of what had begun, or was last judged */
+    unsigned reads;        /* since the reader last waited */
+    bool is_ending;        /* what is sent now goes with the end of our side */
+    bool expects_trickle;  /* io_expect_trickle */
+    unsigned trickled;     /* bytes read since trickle_from, or since we wrote */
+    uint64_t trickle_from; /* since when trickled is judged; 0: not yet */
     /* memory: */
     struct bytes input;
     size_t step;

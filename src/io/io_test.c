@@ -152,8 +152,15 @@ static void trickle(struct io_stream *s, int peer)
     assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
 }
 
+static void answer(struct io_stream *s)
+{
+    assert_int_equal(io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_flush(s, in_ms(SOON_MS)), IO_OK);
+}
+
 static void trickling(void *arg)
 {
+    static const char piece[1024];
     uint64_t since;
     int fds[2];
     struct io_stream *s;
@@ -163,8 +170,7 @@ static void trickling(void *arg)
     trickle(s, fds[1]);
     assert_false(is_in_slow_lane(s)); /* nobody expects it */
     io_expect_trickle(s, true);
-    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS));
-    io_flush(s, in_ms(SOON_MS));
+    answer(s);
     assert_int_equal(io_fill(s, in_ms(1050)), IO_TIMEOUT);
     assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
     assert_false(is_in_slow_lane(s)); /* it has said nothing yet */
@@ -175,20 +181,18 @@ static void trickling(void *arg)
     assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
     assert_true(clock_ms() - since < 1000);
     assert_true(is_in_slow_lane(s));
-    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS)); /* that was all it had to say */
-    io_flush(s, in_ms(SOON_MS));
+    answer(s); /* that was all it had to say */
     assert_false(is_in_slow_lane(s));
     trickle(s, fds[1]);
     assert_true(is_in_slow_lane(s));
     for (int i = 0; i < 20; i++) { /* it hurries */
-        assert_int_equal(
-            write(fds[1], "0123456789012345678901234567890123456789012345678901234567890123", 64), 64);
+        assert_int_equal(write(fds[1], piece, sizeof(piece)), sizeof(piece));
+
         assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
     }
     assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
     assert_false(is_in_slow_lane(s));
-    io_write(s, BYTES("250 Ok\r\n"), in_ms(SOON_MS));
-    io_flush(s, in_ms(SOON_MS));
+    answer(s);
     trickle(s, fds[1]);
     assert_true(is_in_slow_lane(s));
     close(fds[1]); /* it leaves: nobody is told until somebody asks */
