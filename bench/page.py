@@ -99,8 +99,8 @@ def crowd(page, found):
     page.say(markdown([bench.HEAD] + [bench.row(kind, r) for kind, r in found.items()]))
     r = found["ours"]
     page.bar(f"crowd: {r['sessions']} connections stand, idle or trickling", r["ready"], r["ready"] == r["sessions"])
-    page.bar("crowd: honest clients have at least 90 % of their throughput, on what the crowd's own processes leave",
-             f"{r['ratio'] * 100:.1f} % ({r['same'] * 100:.1f} % beside them)", r["ratio"] >= 0.9)
+    page.bar("crowd: honest clients have at least 90 % of their throughput",
+             f"{r['same'] * 100:.1f} % ({r['ratio'] * 100:.1f} % of what the crowd's own processes leave)", r["same"] >= 0.9)
     idle = r["idle_kib"] * 1.024
     page.bar("crowd: at most 8 KB an idle session", f"{idle:.2f} KB", idle <= 8)
 
