@@ -69,7 +69,6 @@ static void release(struct co *co)
 static void finish(struct co *co)
 {
     DL_DELETE2(the.all, co, all_prev, all_next);
-    uv_timer_stop(&co->timer);
     the.count--;
     release(co);
 }
@@ -236,7 +235,7 @@ size_t co_count(void)
 /* ---- waiting ---- */
 
 /* False: the deadline has passed. The timer never fires later than that; starting it is dearer than letting
- * an early one fire in vain, and while one is to fire the clock need not be asked. */
+ * an early one fire in vain, even one of the stack's last coroutine. */
 static bool arm_timer(struct co *co)
 {
     uint64_t now;

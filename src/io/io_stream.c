@@ -39,6 +39,7 @@ struct io_stream {
     struct io_socket *socket; /* NULL: memory */
     struct io_buffer in, out;
     unsigned reads;        /* since the reader last waited */
+    bool was_read;         /* ever: the loop tells of what has come since */
     bool is_ending;        /* what is sent now goes with the end of our side */
     bool expects_trickle;  /* io_expect_trickle */
     unsigned trickled;     /* bytes read since trickle_from, or since we wrote */
@@ -199,6 +200,7 @@ static enum io_end try_read(struct io_stream *s)
     while (n < 0 && errno == EINTR);
     if (s->socket != NULL && n < (ssize_t)room)
         co_fd_drained(&s->socket->watch);
+    s->was_read = true;
     if (n > 0) {
         b->n += (size_t)n;
         s->trickled += (unsigned)n;
@@ -281,17 +283,25 @@ void io_consume(struct io_stream *s, size_t n)
 
 /* ---- writing ---- */
 
+static ssize_t send_some(const struct io_stream *s, struct bytes first, struct bytes second)
+{
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (s->is_ending ? MSG_MORE : 0);
+    struct iovec pieces[2] = {{(char *)(uintptr_t)first.p, first.n}, {(char *)(uintptr_t)second.p, second.n}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+
+    if (second.n == 0)
+        return send(s->socket->fd, first.p, first.n, flags);
+    if (first.n == 0)
+        return send(s->socket->fd, second.p, second.n, flags);
+    return sendmsg(s->socket->fd, &message, flags);
+}
+
 /* Sends both pieces, waiting as long as it takes within the deadline. */
 static co_fn enum io_end send_all(struct io_stream *s, struct bytes first, struct bytes second,
                                   uint64_t deadline)
 {
     while (first.n + second.n > 0) {
-        struct iovec pieces[2] = {{(char *)(uintptr_t)first.p, first.n},
-                                  {(char *)(uintptr_t)second.p, second.n}};
-        struct msghdr message = {.msg_iov = pieces + (first.n == 0),
-                                 .msg_iovlen = first.n && second.n ? 2 : 1};
-        ssize_t n =
-            sendmsg(s->socket->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | (s->is_ending ? MSG_MORE : 0));
+        ssize_t n = send_some(s, first, second);
         size_t of_first;
 
         if (n < 0 && errno == EINTR)
@@ -416,5 +426,7 @@ bool io_has_input(struct io_stream *s)
         return true;
     if (s->socket == NULL)
         return s->input.n > 0;
+    if (s->was_read && !s->socket->watch.can_read)
+        return false;
     return ioctl(s->socket->fd, FIONREAD, &n) == 0 && n > 0;
 }

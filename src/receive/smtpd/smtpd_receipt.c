@@ -46,13 +46,14 @@ void smtpd_receipt_take(struct smtpd_session *s, struct mail_sink *sink)
 static co_fn bool was_acknowledged(struct smtpd_session *s)
 {
     uint64_t deadline = clock_ms() + ACKNOWLEDGE_MS;
+    bool was_taken;
 
     if (!smtpd_flush(s))
         return false;
-    while (!io_was_taken(s->stream) && clock_ms() < deadline)
+    while (!(was_taken = io_was_taken(s->stream)) && clock_ms() < deadline)
         if (co_sleep(clock_ms() + LOOK_MS, "the reply to be acknowledged") != CO_OK)
             break;
-    return io_was_taken(s->stream);
+    return was_taken;
 }
 
 static void settle(struct smtpd_session *s, bool was_heard)
