@@ -171,9 +171,33 @@ static bool is_retry_of_unknown(const struct verdict_copy *c)
     return false;
 }
 
-static co_fn bool step(void)
+/* The steps of all who wait are one coroutine's, and so one timer's. */
+static co_fn void make_steps(void *arg)
 {
-    return co_sleep(clock_ms() + STEP_MS, "other copies of the message") == CO_OK;
+    struct verdict *m = arg;
+
+    co_shield(true);
+    while (m->steps != NULL) {
+        co_sleep(clock_ms() + STEP_MS, "the next step");
+        for (struct verdict_waiter *w = m->steps; w != NULL; w = w->next)
+            co_wake(w->co);
+    }
+    m->is_stepping = false;
+}
+
+static co_fn bool step(struct verdict *m)
+{
+    struct verdict_waiter w = {.co = co_self()};
+    enum co_end end;
+
+    DL_APPEND(m->steps, &w);
+    if (!m->is_stepping) {
+        m->is_stepping = true;
+        co_spawn(make_steps, m, "steps");
+    }
+    end = co_park(CO_NEVER, "other copies of the message");
+    DL_DELETE(m->steps, &w);
+    return end == CO_OK;
 }
 
 co_fn bool verdict_copy_wait(const struct verdict_copy *c, uint64_t deadline)
@@ -183,10 +207,10 @@ co_fn bool verdict_copy_wait(const struct verdict_copy *c, uint64_t deadline)
     if (c == NULL)
         return true;
     while (is_uncertain(c) && clock_ms() < give_up)
-        if (!step())
+        if (!step(c->memory))
             return false;
     while (is_retry_of_unknown(c))
-        if (clock_ms() >= deadline || !step())
+        if (clock_ms() >= deadline || !step(c->memory))
             return false;
     return true;
 }

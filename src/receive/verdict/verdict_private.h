@@ -9,7 +9,7 @@
 
 #include <openssl/types.h>
 
-/* A coroutine that looks again when a run has ended or a write is done; on its own stack. */
+/* A coroutine that looks again when something may have changed; on its own stack. */
 struct verdict_waiter {
     struct co *co;
     struct verdict_waiter *prev, *next;
@@ -43,6 +43,10 @@ struct verdict {
     /* ---- verdict_wait.c ---- */
     struct verdict_waiter *waiters;
     bool is_watching;
+
+    /* ---- verdict_copy.c ---- */
+    struct verdict_waiter *steps; /* for the next step of time */
+    bool is_stepping;
 };
 
 /* verdict_key.c */
