@@ -997,6 +997,9 @@ static const struct conf_param params[] = {
      "Transport for virtual_mailbox_domains."},
     {"virtual_uid_maps", CONF_TEXT, CONF_IN_FORCE, 0, "", 0, 0,
      "Tables from address to the user id that owns the mailbox."},
+    {"worker_busy_share", CONF_INT, CONF_IN_FORCE, 0, "70", 0, 100,
+     "Sallyport's: percent of a processor that a worker uses before the next one of its service takes new "
+     "connections, too; 0: all take them."},
     {"worker_processes", CONF_INT, CONF_IN_FORCE, 0, "0", 0, 256,
      "Sallyport's: processes of a service that can have several; 0 is one for each core."},
 };

@@ -69,7 +69,8 @@ void io_on_left(struct io_stream *s, void (*fn)(void *arg), void *arg);
 /* True when the peer's host has acknowledged all that was sent: only a host whose program can still read
  * does. */
 bool io_was_taken(const struct io_stream *s);
-/* True when bytes are in the kernel's buffer or ours: the peer spoke before it was asked. Never waits. */
+/* True when bytes are in the kernel's buffer or ours: the peer spoke before it was asked. Never waits. Once
+ * the stream was read it is what the loop has seen, at its last turn. */
 bool io_has_input(struct io_stream *s);
 
 /* For tests: reads come from `input`, at most `step` bytes a time (0: all at once); what is written gathers
@@ -149,6 +150,8 @@ co_fn enum io_end io_accept(struct io_listener *l, uint64_t deadline, int *fd_r,
 bool io_accept_now(struct io_listener *l, int *fd_r, struct io_address *peer_r);
 /* Before not calling io_accept for a while: connections wake the others only. */
 void io_listener_pause(struct io_listener *l);
+/* How many connections wait to be accepted (TCP; else 0). */
+unsigned io_listener_waiting(const struct io_listener *l);
 void io_listener_close(struct io_listener **l);
 
 /* Waits until a descriptor that is not a stream (pipe, eventfd, signalfd) is readable. fd stays the caller's.

@@ -212,6 +212,16 @@ void io_listener_pause(struct io_listener *l)
     l->watch = NULL;
 }
 
+unsigned io_listener_waiting(const struct io_listener *l)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof(info);
+
+    if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return 0;
+    return info.tcpi_unacked; /* of a listening socket (tcp(7) does not say so) */
+}
+
 static int close_listener(struct io_listener *l)
 {
     io_listener_pause(l);

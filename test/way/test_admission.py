@@ -25,6 +25,7 @@ MAIN = """mynetworks = 127.0.0.1/32
 smtpd_error_sleep_time = 0
 smtpd_hard_error_limit = 1000
 worker_processes = 2
+worker_busy_share = 0
 minimal_backoff_time = 1s
 maximal_backoff_time = 1s
 """

@@ -20,7 +20,7 @@ from smtp_client import Client
 from test_kill import Load, arrivals
 
 WHOLE = "smtpd_proxy_options=speed_adjust"
-MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
+MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\nworker_busy_share = 0\n"
 KILLS = int(os.environ.get("KILLS", "20"))
 CONTENT = HEAD % b"copy" + b"\r\ntext\r\n"
 AT_ONCE = ("smtpd_proxy_connection_reuse=yes", "smtpd_proxy_connection_idle_time=60s", "smtpd_proxy_chunking=yes")

@@ -24,7 +24,7 @@ from test_admission import hold_front, mark
 
 RUNS = int(os.environ.get("RUNS", "200"))
 SCAN = 0.03
-MAIN = "worker_processes = 2\nsmtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n"
+MAIN = "worker_processes = 2\nworker_busy_share = 0\nsmtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n"
 MOMENTS = ("inside the content", "dot unread", "in the filter", "reply unread")
 
 

@@ -21,7 +21,7 @@ BUSY = "421 4.3.2 busy"
 BYE = ("421 4.3.2 bye", CLOSE)
 FAULTS = {"close": CLOSE, "reset": RESET, "421": BUSY}
 PHASES = ["banner", "ehlo", "xforward", "mail", "rcpt", "data", "content", "dot"]
-MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\n"
+MAIN = "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nworker_processes = 2\nworker_busy_share = 0\n"
 
 
 def content(name):

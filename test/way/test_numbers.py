@@ -11,7 +11,7 @@ from server import Sallyport, smtpd
 from slow_filter import SlowFilter
 from smtp_client import Client
 
-MAIN = "worker_processes = 2\n"
+MAIN = "worker_processes = 2\nworker_busy_share = 0\n"
 ODD = 'unix:/tmp/no"such\\place'      # a filter that is not there
 
 

@@ -4,6 +4,9 @@
  * One coroutine a listener accepts; it pauses while a connection of this worker waits for one of the
  * service's places, and while descriptors are short. It is the session's own coroutine that waits, so that a
  * connection that was accepted just before a drain is still served.
+ *
+ * A worker that is spare (struct listen_order) takes the connection that it was woken for, since the others
+ * may not have been told of it, and then steps back for a moment: what comes meanwhile wakes these.
  */
 #include "listen.h"
 
@@ -13,6 +16,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -26,6 +30,10 @@ enum {
     RESERVE_LEAST = 16,
     RESERVE_MOST = 4096,
     SESSION_ROOM = 384, /* its stream and addresses */
+    STEP_BACK_MS = 10,  /* at first; twice as long each time, up to */
+    STEP_BACK_MOST_MS = 80,
+    LONG_QUEUE = 64, /* of connections: all have to help */
+    CROWD = 1024,    /* sessions, whose memory is worth giving back */
 };
 
 struct acceptor {
@@ -35,6 +43,7 @@ struct acceptor {
     struct io_address server; /* what the listener is bound to */
     int fd;
     bool is_paused;
+    uint64_t step_back_ms; /* the last time; 0: it was not spare */
 };
 
 struct session {
@@ -52,6 +61,7 @@ struct listen {
     struct acceptor *acceptors;
     struct session *sessions;
     size_t session_count;
+    size_t most_sessions;   /* since memory was given back last */
     size_t waiting;         /* sessions without a place */
     struct co_mutex asking; /* one of them at a time waits at the counter */
     int highest_fd;         /* beyond it descriptors are for the sessions under way */
@@ -116,6 +126,16 @@ static co_fn void converse(struct session *s)
         l->conf.session(l->conf.arg, s, s->stream, &client);
 }
 
+/* What the sessions of a crowd had lies between what others have: the allocator keeps it until it is asked.
+ */
+static void give_memory_back(struct listen *l)
+{
+    if (l->most_sessions < CROWD || l->session_count > l->most_sessions / 4)
+        return;
+    malloc_trim(0);
+    l->most_sessions = l->session_count;
+}
+
 static void end_session(struct session *s)
 {
     struct listen *l = s->listen;
@@ -123,6 +143,7 @@ static void end_session(struct session *s)
     DL_DELETE(l->sessions, s);
     l->session_count--;
     talloc_free(s);
+    give_memory_back(l);
     if (l->session_count == 0)
         l->idle_since = clock_ms();
     if (l->is_short) {
@@ -182,6 +203,8 @@ static void start_session(struct acceptor *a, int fd, const struct io_address *p
                  io_address_port(peer));
     DL_APPEND(l->sessions, s);
     l->session_count++;
+    if (l->session_count > l->most_sessions)
+        l->most_sessions = l->session_count;
     s->co = co_spawn(run_session, s, name);
 }
 
@@ -204,11 +227,27 @@ static co_fn void pause_accepting(struct acceptor *a)
 
     while (!l->is_draining && (l->waiting > 0 || l->is_short)) {
         io_listener_pause(a->from);
+        l->conf.order.takes(l->conf.order.arg, false);
         a->is_paused = true;
         if (co_park(clock_ms() + SHORTAGE_MS, "a session to end") == CO_TIMEOUT)
             l->is_short = false;
         a->is_paused = false;
     }
+}
+
+static co_fn void step_back_if_spare(struct acceptor *a)
+{
+    const struct listen_order *order = &a->listen->conf.order;
+
+    if (!order->is_spare(order->arg) || io_listener_waiting(a->from) > LONG_QUEUE) {
+        a->step_back_ms = 0;
+        return;
+    }
+    io_listener_pause(a->from);
+    a->step_back_ms = a->step_back_ms == 0 ? STEP_BACK_MS : 2 * a->step_back_ms;
+    if (a->step_back_ms > STEP_BACK_MOST_MS)
+        a->step_back_ms = STEP_BACK_MOST_MS;
+    co_sleep(clock_ms() + a->step_back_ms, "connections that others do not take");
 }
 
 static co_fn void accept_failed(struct acceptor *a, int code)
@@ -242,6 +281,7 @@ static void take(struct acceptor *a, int fd, const struct io_address *peer)
         complain(l, "few descriptors are left");
     }
     start_session(a, fd, peer);
+    l->conf.order.takes(l->conf.order.arg, true);
 }
 
 /* Connections that woke this worker alone are served before it goes. */
@@ -262,6 +302,7 @@ static co_fn void run_acceptor(void *arg)
 
     a->from = io_listener_new(l, a->fd);
     a->server = own_address(a->fd);
+    l->conf.order.takes(l->conf.order.arg, true);
     while (!l->is_draining && end != IO_CANCELLED) {
         struct io_address peer;
         int fd, code = 0;
@@ -272,9 +313,12 @@ static co_fn void run_acceptor(void *arg)
         end = io_accept(a->from, CO_NEVER, &fd, &peer, &code);
         if (end == IO_RESET)
             accept_failed(a, code);
-        else if (end == IO_OK)
-            take(a, fd, &peer);
+        if (end != IO_OK)
+            continue;
+        take(a, fd, &peer);
+        step_back_if_spare(a);
     }
+    l->conf.order.takes(l->conf.order.arg, false);
     take_last(a);
     io_listener_close(&a->from);
     close(a->fd);

@@ -23,11 +23,20 @@ struct listen_limit {
     void *arg;
 };
 
+/* The workers of one service, which accept from the same listeners, in order: the first take the connections
+ * as long as they have time. Members get `arg`. */
+struct listen_order {
+    bool (*is_spare)(void *arg);          /* a worker before this one takes connections and has time */
+    void (*takes)(void *arg, bool takes); /* this one does, or for now does not; at each connection */
+    void *arg;
+};
+
 struct listen_conf {
     const char *name; /* of the sessions' coroutines: "smtpd" gives "smtpd 192.0.2.1:4711" */
     const int *fds;   /* listening, non-blocking; listen closes them when it drains */
     size_t fd_count;
     struct listen_limit limit;
+    struct listen_order order;
     bool lookup_names; /* smtpd_peername_lookup */
     /* The session; stream and client are owned by ctx, which dies when it returns. */
     co_fn void (*session)(void *arg, void *ctx, struct io_stream *stream, struct mail_client *client);

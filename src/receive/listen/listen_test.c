@@ -8,6 +8,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -85,6 +88,9 @@ struct scene {
     struct listen *listen;
     struct io_address address;
     unsigned places, reached, served;
+    unsigned spare; /* how often it is told that it is */
+    size_t memory;  /* that each session has */
+    bool takes;
     struct co *waiting;
     char name[64], port[8];
 };
@@ -106,6 +112,20 @@ static void give(void *arg)
     s->places++;
     if (s->waiting != NULL)
         co_wake(s->waiting);
+}
+
+static bool is_spare(void *arg)
+{
+    struct scene *s = arg;
+
+    return s->spare > 0 && s->spare-- > 0;
+}
+
+static void takes(void *arg, bool takes)
+{
+    struct scene *s = arg;
+
+    s->takes = takes;
 }
 
 static co_fn enum co_end wait_for_place(void *arg, uint64_t deadline)
@@ -133,6 +153,8 @@ static co_fn void serve(void *arg, void *ctx, struct io_stream *stream, struct m
     uint64_t deadline = clock_ms() + 30000;
 
     s->served++;
+    if (s->memory > 0)
+        memset(mem_bytes(ctx, s->memory), 1, s->memory);
     snprintf(s->name, sizeof(s->name), "%s[%s]", client->name, client->addr);
     io_write(stream, BYTES("220\r\n"), deadline);
     io_flush(stream, deadline);
@@ -145,23 +167,25 @@ static void open_scene(struct scene *s, unsigned places)
     struct io_address any;
     static int fd;
 
-    *s = (struct scene){.places = places};
+    s->places = places;
     assert_true(io_address_parse("127.0.0.1", 0, &any));
     fd = io_listen(&any, 100, &e);
     assert_true(fd >= 0);
     s->address.length = sizeof(s->address.sa);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&s->address.sa, &s->address.length), 0);
-    s->listen = listen_start(
-        NULL,
-        &(struct listen_conf){
-            .name = "test",
-            .fds = &fd,
-            .fd_count = 1,
-            .lookup_names = false,
-            .session = serve,
-            .arg = s,
-            .limit = {
-                .try_take = try_take, .give = give, .wait = wait_for_place, .reached = reached, .arg = s}});
+    s->listen =
+        listen_start(NULL, &(struct listen_conf){.name = "test",
+                                                 .fds = &fd,
+                                                 .fd_count = 1,
+                                                 .lookup_names = false,
+                                                 .session = serve,
+                                                 .arg = s,
+                                                 .limit = {.try_take = try_take,
+                                                           .give = give,
+                                                           .wait = wait_for_place,
+                                                           .reached = reached,
+                                                           .arg = s},
+                                                 .order = {.is_spare = is_spare, .takes = takes, .arg = s}});
 }
 
 static void run(struct scene *s, void (*client)(void *arg), unsigned places)
@@ -211,7 +235,7 @@ static void talk_and_drain(void *arg)
 
 static void test_drain_lets_sessions_finish(void **state)
 {
-    struct scene s;
+    struct scene s = {0};
 
     run(&s, talk_and_drain, 5);
     assert_int_equal(s.served, 1);
@@ -241,7 +265,7 @@ static void wait_for_turn(void *arg)
 
 static void test_clients_wait_for_a_place(void **state)
 {
-    struct scene s;
+    struct scene s = {0};
 
     run(&s, wait_for_turn, 1);
     assert_int_equal(s.served, 3);
@@ -268,7 +292,7 @@ static void leave_while_waiting(void *arg)
 
 static void test_a_client_that_left_takes_no_place(void **state)
 {
-    struct scene s;
+    struct scene s = {0};
 
     run(&s, leave_while_waiting, 1);
     assert_int_equal(s.served, 2);
@@ -292,11 +316,95 @@ static void stop_at_once(void *arg)
 
 static void test_stop_cancels_sessions(void **state)
 {
-    struct scene s;
+    struct scene s = {0};
 
     run(&s, stop_at_once, 1);
     assert_int_equal(s.served, 1);
     assert_int_equal(s.places, 1);
+}
+
+static void come_one_by_one(void *arg)
+{
+    struct scene *s = arg;
+    uint64_t before = 0;
+
+    for (unsigned i = 0; i < 5; i++) {
+        struct io_stream *a = dial(s);
+
+        assert_true(is_greeted(a, SOON_MS));
+        assert_true(s->takes);
+        if (i == 0)
+            before = clock_ms();
+        io_stream_close(&a);
+    }
+    assert_true(clock_ms() - before >= 120); /* between them four pauses of 10, 20, 40, 80 ms */
+    assert_int_equal(s->spare, 0);
+    before = clock_ms();
+    listen_drain(s->listen);
+    listen_wait(s->listen, before + SOON_MS);
+    assert_false(s->takes);
+}
+
+static void test_a_spare_worker_steps_back(void **state)
+{
+    struct scene s = {.spare = 5};
+
+    run(&s, come_one_by_one, 5);
+    assert_int_equal(s.served, 5);
+}
+
+/* ---- memory ---- */
+
+enum { CROWD = 1200, EACH = 16384 };
+
+static size_t resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long size, resident;
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lu %lu", &size, &resident), 2);
+    fclose(f);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void crowd_comes_and_goes(void *arg)
+{
+    struct scene *s = arg;
+    struct io_stream **all = mem_array(NULL, struct io_stream *, CROWD);
+    size_t most;
+    void *pin;
+
+    for (size_t i = 0; i < CROWD; i++) {
+        all[i] = dial(s);
+        assert_true(is_greeted(all[i], SOON_MS));
+    }
+    pin = malloc(1000); /* above all that the sessions have */
+    most = resident_bytes();
+    for (size_t i = 0; i < CROWD; i++)
+        io_stream_close(&all[i]);
+    talloc_free(all);
+    listen_drain(s->listen);
+    listen_wait(s->listen, clock_ms() + SOON_MS);
+    assert_true(most - resident_bytes() > (size_t)CROWD * EACH / 2);
+    free(pin);
+}
+
+/* Its allocator keeps what was freed, to see who uses it. */
+extern void __asan_init(void) __attribute__((weak));
+
+static void test_a_crowds_memory_is_given_back(void **state)
+{
+    struct rlimit limit;
+    struct scene s = {.memory = EACH};
+
+    if (__asan_init != NULL)
+        skip();
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    run(&s, crowd_comes_and_goes, CROWD);
+    assert_int_equal(s.served, CROWD);
 }
 
 int main(void)
@@ -309,6 +417,8 @@ int main(void)
         cmocka_unit_test(test_clients_wait_for_a_place),
         cmocka_unit_test(test_a_client_that_left_takes_no_place),
         cmocka_unit_test(test_stop_cancels_sessions),
+        cmocka_unit_test(test_a_spare_worker_steps_back),
+        cmocka_unit_test(test_a_crowds_memory_is_given_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,22 @@ static void reached(void *arg)
     master_worker_limit(arg);
 }
 
+/* ---- the order of the workers ---- */
+
+static bool is_spare(void *arg)
+{
+    const struct master_worker *w = arg;
+
+    return master_quota_is_spare(w->quota, w->id);
+}
+
+static void takes(void *arg, bool takes)
+{
+    const struct master_worker *w = arg;
+
+    master_quota_takes(w->quota, w->id, takes);
+}
+
 /* ---- orders ---- */
 
 struct serving {
@@ -136,7 +152,7 @@ void daemon_serve(const struct master_worker *w, daemon_session *session, void *
 {
     struct serving s = {.worker = w, .idle_ms = idle_ms};
     const struct conf_service *service = w->service;
-    void *limit_arg = (void *)(uintptr_t)w;
+    void *worker_arg = (void *)(uintptr_t)w;
 
     s.listen = listen_start(
         NULL, &(struct listen_conf){.name = service->command,
@@ -149,7 +165,8 @@ void daemon_serve(const struct master_worker *w, daemon_session *session, void *
                                               .give = give,
                                               .wait = wait_for_place,
                                               .reached = reached,
-                                              .arg = limit_arg}});
+                                              .arg = worker_arg},
+                                    .order = {.is_spare = is_spare, .takes = takes, .arg = worker_arg}});
     co_spawn(obey, &s, "orders");
     if (idle_ms > 0)
         co_spawn(watch_idle, &s, "idle");

@@ -12,7 +12,10 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { MEASURE_MS = 50, HAS_TIME_MS = 200 };
 
 struct page {
     char service[64]; /* "": free */
@@ -25,19 +28,26 @@ struct page {
     atomic_uint workers;               /* ids that ever took a place are below */
     atomic_uint used[MASTER_WORKERS];
     atomic_ulong taken[MASTER_WORKERS]; /* each by its worker alone */
+    atomic_uint busy_percent;           /* of a processor; 0: nobody has time */
+    atomic_uint first;                  /* of the workers, the next ones follow it */
+    atomic_bool takes[MASTER_WORKERS];
+    atomic_uint_fast64_t has_time_until[MASTER_WORKERS]; /* clock_ms() */
 };
 
 struct pages {
     struct shared_head head;
     struct page at[MASTER_SERVICES];
 };
-static const struct shared_head head = {0x53505351, 4, sizeof(struct pages)}; /* "SPSQ" */
+static const struct shared_head head = {0x53505351, 5, sizeof(struct pages)}; /* "SPSQ" */
 
 static struct pages *pages;
 
 struct master_quota {
     struct page *page;
     int wake; /* eventfd, counts as a semaphore: one place, one waiter */
+    /* This worker's loop, as it was measured last: */
+    uint64_t measured_ms, used_ns;
+    bool is_busy;
 };
 
 /* ---- where they are ---- */
@@ -207,8 +217,15 @@ void master_quota_give(struct master_quota *q, unsigned worker)
     wake_one(q);
 }
 
+static void stop_taking(struct page *p, unsigned worker)
+{
+    atomic_store(&p->takes[worker], false);
+    atomic_store(&p->has_time_until[worker], 0);
+}
+
 void master_quota_forget(struct master_quota *q, unsigned worker)
 {
+    stop_taking(q->page, worker);
     if (atomic_exchange(&q->page->used[worker], 0) > 0)
         wake_one(q);
 }
@@ -228,6 +245,91 @@ co_fn enum co_end master_quota_wait(struct master_quota *q, uint64_t deadline)
     if (end == IO_OK && read(q->wake, &taken, sizeof(taken)) < 0)
         return CO_OK; /* another worker was faster; trying again tells */
     return clock_ms() >= deadline ? CO_TIMEOUT : CO_OK;
+}
+
+/* ---- whose are the connections ---- */
+
+void master_quota_set_busy_share(struct master_quota *q, unsigned percent)
+{
+    atomic_store(&q->page->busy_percent, percent);
+}
+
+static uint64_t used_by_thread_ns(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+static void measure(struct master_quota *q, uint64_t now)
+{
+    uint64_t passed = now - q->measured_ms, used;
+
+    if (passed < MEASURE_MS)
+        return;
+    used = used_by_thread_ns();
+    q->is_busy = used - q->used_ns >= passed * 10000 * atomic_load(&q->page->busy_percent);
+    q->measured_ms = now;
+    q->used_ns = used;
+}
+
+/* The one with the fewest sessions. */
+static unsigned least(const struct page *p, unsigned worker)
+{
+    unsigned workers = atomic_load(&p->workers), found = worker;
+
+    for (unsigned i = 0; i < workers; i++)
+        if (atomic_load(&p->takes[i]) && atomic_load(&p->used[i]) < atomic_load(&p->used[found]))
+            found = i;
+    return found;
+}
+
+/* Who finds nobody in the first place takes it; who has it leaves it when it is far ahead. */
+static void see_to_first(struct page *p, unsigned worker)
+{
+    unsigned first = atomic_load(&p->first), next;
+
+    if (!atomic_load(&p->takes[first]))
+        atomic_store(&p->first, worker);
+    if (first != worker)
+        return;
+    next = least(p, worker);
+    if (atomic_load(&p->used[worker]) >= atomic_load(&p->used[next]) + MASTER_QUOTA_AHEAD)
+        atomic_store(&p->first, next);
+}
+
+void master_quota_takes(struct master_quota *q, unsigned worker, bool takes)
+{
+    struct page *p = q->page;
+    uint64_t now = clock_ms();
+
+    if (!takes) {
+        stop_taking(p, worker);
+        return;
+    }
+    enter(p, worker);
+    measure(q, now);
+    atomic_store(&p->takes[worker], true);
+    atomic_store(&p->has_time_until[worker], q->is_busy ? 0 : now + HAS_TIME_MS);
+    see_to_first(p, worker);
+}
+
+static unsigned rank(const struct page *p, unsigned worker)
+{
+    return (worker - atomic_load(&p->first)) % MASTER_WORKERS;
+}
+
+bool master_quota_is_spare(const struct master_quota *q, unsigned worker)
+{
+    const struct page *p = q->page;
+    unsigned workers = atomic_load(&p->workers), own = rank(p, worker);
+    uint64_t now = clock_ms();
+
+    for (unsigned i = 0; i < workers; i++)
+        if (atomic_load(&p->has_time_until[i]) > now && rank(p, i) < own)
+            return true;
+    return false;
 }
 
 bool master_quota_may_warn(struct master_quota *q)

@@ -51,6 +51,21 @@ void master_quota_set_stress(struct master_quota *q, uint64_t ms);
 /* When it ends unless it is prolonged, clock_ms(); 0: there is none. */
 uint64_t master_quota_stressed_until(struct master_quota *q);
 
+/*
+ * Which worker takes the connections. A message costs less when its loop has others in hand in the same turn,
+ * so few workers do what few can do: the first as long as it has time to spare, then the next one, too. One
+ * has time when its loop used less than this share of a processor lately; one that hangs, or is gone, has
+ * none soon. Sessions stay where they are when that gets busy, so the first one with MASTER_QUOTA_AHEAD more
+ * of them than another gives its place to that.
+ */
+enum { MASTER_QUOTA_AHEAD = 128 };
+void master_quota_set_busy_share(struct master_quota *q, unsigned percent); /* 0: none ever has time */
+/* This worker, in its loop's thread: it takes connections, or now does not. At each connection, and when that
+ * changes. */
+void master_quota_takes(struct master_quota *q, unsigned worker, bool takes);
+/* Whether a worker before this one takes connections and has time. */
+bool master_quota_is_spare(const struct master_quota *q, unsigned worker);
+
 /* True for one caller of all workers, at most once in MASTER_QUOTA_WARN_MS. */
 bool master_quota_may_warn(struct master_quota *q);
 

@@ -241,6 +241,77 @@ static void test_snapshot(void **state)
     talloc_free(file);
 }
 
+/* ---- whose are the connections ---- */
+
+static struct master_quota *two_that_take(unsigned busy_share)
+{
+    struct master_quota *q = master_quota_new(NULL, "inet test");
+
+    master_quota_set_busy_share(q, busy_share);
+    master_quota_takes(q, 3, true);
+    master_quota_takes(q, 5, true);
+    return q;
+}
+
+static void test_the_first_takes_connections(void **state)
+{
+    struct master_quota *q = two_that_take(100);
+
+    assert_false(master_quota_is_spare(q, 3));
+    assert_true(master_quota_is_spare(q, 5));
+    clock_skip_ms(1000); /* it hangs, say */
+    assert_false(master_quota_is_spare(q, 5));
+    master_quota_takes(q, 3, true);
+    assert_true(master_quota_is_spare(q, 5));
+    master_quota_takes(q, 3, false);
+    assert_false(master_quota_is_spare(q, 5));
+    master_quota_takes(q, 5, true);
+    master_quota_takes(q, 3, true);
+    assert_true(master_quota_is_spare(q, 3)); /* its place was free */
+    master_quota_forget(q, 5);
+    assert_false(master_quota_is_spare(q, 3));
+    talloc_free(q);
+}
+
+static void test_a_busy_worker_has_no_time(void **state)
+{
+    struct master_quota *q = two_that_take(100);
+    uint64_t until = clock_ms() + 200;
+
+    while (clock_ms() < until)
+        continue;
+    master_quota_set_busy_share(q, 1);
+    master_quota_takes(q, 3, true);
+    assert_false(master_quota_is_spare(q, 5));
+    clock_skip_ms(100000); /* and then it slept */
+    master_quota_takes(q, 3, true);
+    assert_true(master_quota_is_spare(q, 5));
+    clock_skip_ms(1000);
+    master_quota_set_busy_share(q, 0);
+    master_quota_takes(q, 3, true);
+    assert_false(master_quota_is_spare(q, 5));
+    talloc_free(q);
+}
+
+static void test_who_is_far_ahead_gives_its_place(void **state)
+{
+    struct master_quota *q = two_that_take(100);
+
+    for (size_t i = 1; i < MASTER_QUOTA_AHEAD; i++)
+        assert_true(master_quota_try(q, 3));
+    master_quota_takes(q, 3, true);
+    assert_true(master_quota_is_spare(q, 5));
+    assert_true(master_quota_try(q, 3));
+    master_quota_takes(q, 3, true);
+    assert_false(master_quota_is_spare(q, 5));
+    assert_true(master_quota_is_spare(q, 3));
+    for (size_t i = 0; i < MASTER_QUOTA_AHEAD; i++)
+        assert_true(master_quota_try(q, 5));
+    master_quota_takes(q, 5, true); /* level: the place stays where it is */
+    assert_true(master_quota_is_spare(q, 3));
+    talloc_free(q);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -252,6 +323,9 @@ int main(void)
         cmocka_unit_test(test_wait_has_a_deadline),
         cmocka_unit_test(test_warns_rarely),
         cmocka_unit_test(test_stress),
+        cmocka_unit_test(test_the_first_takes_connections),
+        cmocka_unit_test(test_a_busy_worker_has_no_time),
+        cmocka_unit_test(test_who_is_far_ahead_gives_its_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

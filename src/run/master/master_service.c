@@ -127,6 +127,7 @@ static void apply(struct master *m, const struct plan *p, size_t pools)
     s->backoff = (struct master_backoff){0};
     master_quota_set_limit(s->quota, (unsigned)p->conf->maxproc);
     master_quota_set_stress(s->quota, stress_ms(p));
+    master_quota_set_busy_share(s->quota, (unsigned)conf_int(p->conf->conf, "worker_busy_share"));
     talloc_free(key);
 }
 
