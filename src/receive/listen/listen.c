@@ -6,7 +6,7 @@
  * connection that was accepted just before a drain is still served.
  *
  * A worker that is spare (struct listen_order) takes the connection that it was woken for, since the others
- * may not have been told of it, and then steps back for a moment: what comes meanwhile wakes these.
+ * may not have been told of it, and then steps back until it is needed: what comes meanwhile wakes these.
  */
 #include "listen.h"
 
@@ -30,8 +30,7 @@ enum {
     RESERVE_LEAST = 16,
     RESERVE_MOST = 4096,
     SESSION_ROOM = 384, /* its stream and addresses */
-    STEP_BACK_MS = 10,  /* at first; twice as long each time, up to */
-    STEP_BACK_MOST_MS = 80,
+    STEP_BACK_MS = 50,
     LONG_QUEUE = 64, /* of connections: all have to help */
     CROWD = 1024,    /* sessions, whose memory is worth giving back */
 };
@@ -43,7 +42,6 @@ struct acceptor {
     struct io_address server; /* what the listener is bound to */
     int fd;
     bool is_paused;
-    uint64_t step_back_ms; /* the last time; 0: it was not spare */
 };
 
 struct session {
@@ -235,19 +233,19 @@ static co_fn void pause_accepting(struct acceptor *a)
     }
 }
 
-static co_fn void step_back_if_spare(struct acceptor *a)
+static bool is_spare(const struct acceptor *a)
 {
     const struct listen_order *order = &a->listen->conf.order;
 
-    if (!order->is_spare(order->arg) || io_listener_waiting(a->from) > LONG_QUEUE) {
-        a->step_back_ms = 0;
-        return;
+    return order->is_spare(order->arg) && io_listener_waiting(a->from) <= LONG_QUEUE;
+}
+
+static co_fn void step_back_while_spare(struct acceptor *a)
+{
+    while (!a->listen->is_draining && is_spare(a)) {
+        io_listener_pause(a->from);
+        co_sleep(clock_ms() + STEP_BACK_MS, "connections that others do not take");
     }
-    io_listener_pause(a->from);
-    a->step_back_ms = a->step_back_ms == 0 ? STEP_BACK_MS : 2 * a->step_back_ms;
-    if (a->step_back_ms > STEP_BACK_MOST_MS)
-        a->step_back_ms = STEP_BACK_MOST_MS;
-    co_sleep(clock_ms() + a->step_back_ms, "connections that others do not take");
 }
 
 static co_fn void accept_failed(struct acceptor *a, int code)
@@ -316,7 +314,7 @@ static co_fn void run_acceptor(void *arg)
         if (end != IO_OK)
             continue;
         take(a, fd, &peer);
-        step_back_if_spare(a);
+        step_back_while_spare(a);
     }
     l->conf.order.takes(l->conf.order.arg, false);
     take_last(a);

@@ -323,34 +323,53 @@ static void test_stop_cancels_sessions(void **state)
     assert_int_equal(s.places, 1);
 }
 
-static void come_one_by_one(void *arg)
+static void come_after_each_other(void *arg)
 {
     struct scene *s = arg;
-    uint64_t before = 0;
+    struct io_stream *a = dial(s), *b;
+    uint64_t before = clock_ms();
 
-    for (unsigned i = 0; i < 5; i++) {
-        struct io_stream *a = dial(s);
-
-        assert_true(is_greeted(a, SOON_MS));
-        assert_true(s->takes);
-        if (i == 0)
-            before = clock_ms();
-        io_stream_close(&a);
-    }
-    assert_true(clock_ms() - before >= 120); /* between them four pauses of 10, 20, 40, 80 ms */
+    assert_true(is_greeted(a, SOON_MS));
+    assert_true(s->takes);
+    b = dial(s);
+    assert_true(is_greeted(b, SOON_MS));
+    assert_true(clock_ms() - before >= 4 * 49);
     assert_int_equal(s->spare, 0);
-    before = clock_ms();
+    io_stream_close(&a);
+    io_stream_close(&b);
     listen_drain(s->listen);
-    listen_wait(s->listen, before + SOON_MS);
+    listen_wait(s->listen, clock_ms() + SOON_MS);
     assert_false(s->takes);
 }
 
 static void test_a_spare_worker_steps_back(void **state)
 {
-    struct scene s = {.spare = 5};
+    struct scene s = {.spare = 4};
 
-    run(&s, come_one_by_one, 5);
-    assert_int_equal(s.served, 5);
+    run(&s, come_after_each_other, 5);
+    assert_int_equal(s.served, 2);
+}
+
+static void drain_while_spare(void *arg)
+{
+    struct scene *s = arg;
+    struct io_stream *a = dial(s), *b;
+
+    assert_true(is_greeted(a, SOON_MS));
+    b = dial(s);
+    listen_drain(s->listen);
+    assert_true(is_greeted(b, SOON_MS));
+    io_stream_close(&a);
+    io_stream_close(&b);
+    listen_wait(s->listen, clock_ms() + SOON_MS);
+}
+
+static void test_a_spare_worker_drains(void **state)
+{
+    struct scene s = {.spare = 1000};
+
+    run(&s, drain_while_spare, 5);
+    assert_int_equal(s.served, 2);
 }
 
 /* ---- memory ---- */
@@ -418,6 +437,7 @@ int main(void)
         cmocka_unit_test(test_a_client_that_left_takes_no_place),
         cmocka_unit_test(test_stop_cancels_sessions),
         cmocka_unit_test(test_a_spare_worker_steps_back),
+        cmocka_unit_test(test_a_spare_worker_drains),
         cmocka_unit_test(test_a_crowds_memory_is_given_back),
     };
 
