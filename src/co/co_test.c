@@ -164,6 +164,38 @@ static void test_timer_is_rearmed(void **state)
     assert_string_equal(order, "done");
 }
 
+/* Leaves its timer to the next one on its stack. */
+static void leaver(void *arg)
+{
+    assert_int_equal(co_park(in_ms(20), "a wake"), CO_OK);
+}
+
+static void heir(void *arg)
+{
+    uint64_t before = clock_ms();
+
+    assert_int_equal(co_park(in_ms(60), "its own deadline"), CO_TIMEOUT);
+    assert_true(clock_ms() - before >= 60);
+    note("heir");
+}
+
+static void leave_and_inherit(void *arg)
+{
+    struct co *co = co_spawn(leaver, NULL, "leaver");
+
+    co_yield (); /* now it waits */
+    co_wake(co);
+    co_yield (); /* now it has gone */
+    co_spawn(heir, NULL, "heir");
+}
+
+static void test_a_timer_left_behind_ends_no_wait(void **state)
+{
+    co_spawn(leave_and_inherit, NULL, "both");
+    co_run();
+    assert_string_equal(order, "heir");
+}
+
 /* A timer that is to fire anyway also ends a wait whose deadline has passed already. */
 static void late_parker(void *arg)
 {
@@ -638,6 +670,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_park_ends, start, end),
         cmocka_unit_test_setup_teardown(test_wake_before_park_is_kept_once, start, end),
         cmocka_unit_test_setup_teardown(test_timer_is_rearmed, start, end),
+        cmocka_unit_test_setup_teardown(test_a_timer_left_behind_ends_no_wait, start, end),
         cmocka_unit_test_setup_teardown(test_deadline_that_has_passed, start, end),
         cmocka_unit_test_setup_teardown(test_timers_do_not_wait_for_a_quiet_turn, start, end),
         cmocka_unit_test_setup_teardown(test_shield_lets_cleanup_wait, start, end),

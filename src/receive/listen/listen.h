@@ -27,7 +27,7 @@ struct listen_limit {
  * as long as they have time. Members get `arg`. */
 struct listen_order {
     bool (*is_spare)(void *arg);          /* a worker before this one takes connections and has time */
-    void (*takes)(void *arg, bool takes); /* this one does, or for now does not; at each connection */
+    void (*takes)(void *arg, bool takes); /* this one does, or has stopped; at each connection */
     void *arg;
 };
 

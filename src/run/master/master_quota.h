@@ -60,7 +60,7 @@ uint64_t master_quota_stressed_until(struct master_quota *q);
  */
 enum { MASTER_QUOTA_AHEAD = 128 };
 void master_quota_set_busy_share(struct master_quota *q, unsigned percent); /* 0: none ever has time */
-/* This worker, in its loop's thread: it takes connections, or now does not. At each connection, and when that
+/* This worker, in its loop's thread: it takes connections, or has stopped. At each connection, and when that
  * changes. */
 void master_quota_takes(struct master_quota *q, unsigned worker, bool takes);
 /* Whether a worker before this one takes connections and has time. */

@@ -243,11 +243,11 @@ static void test_snapshot(void **state)
 
 /* ---- whose are the connections ---- */
 
-static struct master_quota *two_that_take(unsigned busy_share)
+static struct master_quota *two_that_take(void)
 {
     struct master_quota *q = master_quota_new(NULL, "inet test");
 
-    master_quota_set_busy_share(q, busy_share);
+    master_quota_set_busy_share(q, 100);
     master_quota_takes(q, 3, true);
     master_quota_takes(q, 5, true);
     return q;
@@ -255,7 +255,7 @@ static struct master_quota *two_that_take(unsigned busy_share)
 
 static void test_the_first_takes_connections(void **state)
 {
-    struct master_quota *q = two_that_take(100);
+    struct master_quota *q = two_that_take();
 
     assert_false(master_quota_is_spare(q, 3));
     assert_true(master_quota_is_spare(q, 5));
@@ -275,7 +275,7 @@ static void test_the_first_takes_connections(void **state)
 
 static void test_a_busy_worker_has_no_time(void **state)
 {
-    struct master_quota *q = two_that_take(100);
+    struct master_quota *q = two_that_take();
     uint64_t until = clock_ms() + 200;
 
     while (clock_ms() < until)
@@ -295,7 +295,7 @@ static void test_a_busy_worker_has_no_time(void **state)
 
 static void test_who_is_far_ahead_gives_its_place(void **state)
 {
-    struct master_quota *q = two_that_take(100);
+    struct master_quota *q = two_that_take();
 
     for (size_t i = 1; i < MASTER_QUOTA_AHEAD; i++)
         assert_true(master_quota_try(q, 3));
