@@ -16,7 +16,7 @@
 #include <string.h>
 #include <utlist.h>
 
-enum { NAME_SIZE = 64, POOL_LIMIT = 512, READY_ROUNDS = 4 };
+enum { NAME_SIZE = 64, POOL_LIMIT = 512, READY_ROUNDS = 4, DISTANT_MS = 5000 };
 
 struct co {
     struct co_context context;
@@ -24,7 +24,7 @@ struct co {
     struct co *all_prev, *all_next;
     void (*fn)(void *arg);
     void *arg;
-    uv_timer_t timer; /* armed lazily: it may fire before the present wait's deadline, never after */
+    uv_timer_t timer; /* armed lazily: it may fire before the present wait ends, never after */
     uint64_t timer_due;
     uint64_t deadline;
     uint64_t waiting_since; /* uv_now(): the turn in which it began */
@@ -234,8 +234,18 @@ size_t co_count(void)
 
 /* ---- waiting ---- */
 
-/* False: the deadline has passed. The timer never fires later than that; starting it is dearer than letting
- * an early one fire in vain, even one of the stack's last coroutine. */
+/* When a wait ends whose deadline is this: a distant one on a beat, with others, rather than by a wake-up of
+ * its own. The loop's idea of the time must then be exact. */
+static uint64_t due_of(uint64_t deadline, uint64_t now)
+{
+    if (deadline - now < DISTANT_MS)
+        return deadline;
+    uv_update_time(co_loop());
+    return co_beat_at(deadline);
+}
+
+/* False: the deadline has passed. The timer never fires later than the wait ends; starting it is dearer than
+ * letting an early one fire in vain, even one of the stack's last coroutine. */
 static bool arm_timer(struct co *co)
 {
     uint64_t now;
@@ -247,8 +257,8 @@ static bool arm_timer(struct co *co)
     now = clock_ms();
     if (co->deadline <= now)
         return false;
-    co->timer_due = co->deadline;
-    uv_timer_start(&co->timer, on_timer, co->deadline - now, 0);
+    co->timer_due = due_of(co->deadline, now);
+    uv_timer_start(&co->timer, on_timer, co->timer_due - now, 0);
     return true;
 }
 

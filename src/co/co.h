@@ -49,7 +49,7 @@ const char *co_name(const struct co *co);
 size_t co_count(void); /* coroutines alive */
 
 /* Waits until co_wake(), the deadline, or cancellation. A wake that came before is not lost: it is kept,
- * once. */
+ * once. A deadline five seconds away or more may be told a tenth of a second late, together with others. */
 co_fn enum co_end co_park(uint64_t deadline, const char *label);
 void co_wake(struct co *co);
 co_fn enum co_end co_sleep(uint64_t deadline, const char *label);

@@ -19,14 +19,15 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum { EVENTS = 128, SLOW_EVERY_MS = 100 };
+enum { EVENTS = 128, BEAT_MS = 100 };
 
 static struct {
     uv_loop_t *loop;
     int epoll;
     int slow; /* co_fd.h: the slow lane */
     size_t n_slow;
-    uint64_t slow_due; /* clock_ms() of the next look into it, when anybody is there */
+    uint64_t slow_due; /* clock_ms() of the next look into it, when anybody is there: a beat */
+    uint64_t offbeat;  /* by which this process's beats differ from its neighbours' */
     bool is_stopping;
     struct co_fd *closed;         /* their memory goes at the end of the turn */
     struct co_progress *progress; /* NULL: nobody wants to know */
@@ -51,6 +52,7 @@ static void open_loop(unsigned threads)
     the.epoll = epoll_create1(EPOLL_CLOEXEC);
     the.slow = epoll_create1(EPOLL_CLOEXEC);
     the.mark = -1;
+    the.offbeat = (uint64_t)getpid() * 37 % BEAT_MS;
     if (the.epoll < 0 || the.slow < 0 || uv_loop_init(the.loop) != 0 ||
         epoll_ctl(the.epoll, EPOLL_CTL_ADD, uv_backend_fd(the.loop), &nested) != 0)
         log_fatal("cannot make an event loop: %s", strerror(errno));
@@ -83,6 +85,11 @@ uv_loop_t *co_loop(void)
     return the.loop;
 }
 
+uint64_t co_beat_at(uint64_t when)
+{
+    return when + BEAT_MS - 1 - (when + BEAT_MS - 1 + the.offbeat) % BEAT_MS;
+}
+
 /* ---- descriptors ---- */
 
 int co_epoll(void)
@@ -98,7 +105,7 @@ int co_epoll_slow(void)
 void co_count_slow(int by)
 {
     if (the.n_slow == 0)
-        the.slow_due = clock_ms() + SLOW_EVERY_MS;
+        the.slow_due = co_beat_at(clock_ms() + 1);
     the.n_slow += (size_t)by;
 }
 
@@ -227,7 +234,7 @@ static void look_at_slow(void)
     for (int i = 0; i < n; i++)
         co_fd_event(events[i].data.ptr, events[i].events);
     if (n < EVENTS)
-        the.slow_due = clock_ms() + SLOW_EVERY_MS;
+        the.slow_due = co_beat_at(clock_ms() + 1);
 }
 
 static void turn(void)

@@ -9,6 +9,10 @@
 /* The libuv loop, for timers and the thread pool. */
 uv_loop_t *co_loop(void);
 
+/* The first beat of this loop not before `when` (clock_ms()): ten a second, on which all is done together
+ * that may wait for one. */
+uint64_t co_beat_at(uint64_t when);
+
 /* ---- co_work.c for co_loop.c ---- */
 
 /* A new loop begins, with so many threads, and without anybody who waits for one. */

@@ -2,6 +2,7 @@
 #include "clock.h"
 #include "co.h"
 #include "co_fd.h"
+#include "co_loop.h"
 #include "log.h"
 #include "mem.h"
 
@@ -162,6 +163,31 @@ static void test_timer_is_rearmed(void **state)
     co_spawn(mixed_waits, NULL, "mixed");
     co_run();
     assert_string_equal(order, "done");
+}
+
+static uint64_t first_beat;
+static unsigned on_it;
+
+static void distant_parker(void *arg)
+{
+    uint64_t deadline = first_beat - 99 + (uint64_t)(uintptr_t)arg;
+
+    assert_int_equal(co_park(deadline, "a distant deadline"), CO_TIMEOUT);
+    assert_true(clock_ms() >= deadline);
+    on_it += co_has_ready() == (on_it < 19); /* the others are ready when the first one is */
+}
+
+/* Twenty waits with a deadline each end in one turn. */
+static void test_distant_deadlines_share_a_beat(void **state)
+{
+    first_beat = co_beat_at(in_ms(6000));
+    assert_int_equal(co_beat_at(first_beat - 99), first_beat);
+    assert_int_equal(co_beat_at(first_beat + 1), first_beat + 100);
+    on_it = 0;
+    for (uintptr_t i = 0; i < 20; i++)
+        co_spawn(distant_parker, (void *)(i * 5), "distant");
+    co_run();
+    assert_int_equal(on_it, 20);
 }
 
 /* Leaves its timer to the next one on its stack. */
@@ -670,6 +696,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_park_ends, start, end),
         cmocka_unit_test_setup_teardown(test_wake_before_park_is_kept_once, start, end),
         cmocka_unit_test_setup_teardown(test_timer_is_rearmed, start, end),
+        cmocka_unit_test_setup_teardown(test_distant_deadlines_share_a_beat, start, end),
         cmocka_unit_test_setup_teardown(test_a_timer_left_behind_ends_no_wait, start, end),
         cmocka_unit_test_setup_teardown(test_deadline_that_has_passed, start, end),
         cmocka_unit_test_setup_teardown(test_timers_do_not_wait_for_a_quiet_turn, start, end),

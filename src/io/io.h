@@ -41,7 +41,9 @@ int io_stream_fd(const struct io_stream *s); /* borrowed; -1 for memory */
 /*
  * Its peer may be one of a crowd that sends a byte now and then: while io_fill waits for the rest of what the
  * peer has to say since we last wrote, and the peer sends less than 512 bytes a second, its bytes, and its
- * leaving, are looked for ten times a second only.
+ * leaving, are looked for ten times a second only. Of a peer that takes more than two seconds a byte the
+ * kernel tells only when eight have come or it left; it is looked at again after the time that four bytes
+ * took, 30 seconds at most.
  */
 void io_expect_trickle(struct io_stream *s, bool expects);
 

@@ -22,7 +22,18 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512, READS_IN_A_ROW = 16, TRICKLE_MS = 1000, TRICKLE_RATE = 512 };
+enum { BLOCK_SIZE = 8192, POOL_LIMIT = 512, READS_IN_A_ROW = 16 };
+/* A trickle: fewer than TRICKLE_RATE bytes a second, for TRICKLE_MS. A crawl: more than CRAWL_MS for a byte;
+ * it is looked at when CRAWL_BYTES are there, or after the time of CRAWL_LOOK bytes, CRAWL_LOOK_MS at most.
+ */
+enum {
+    TRICKLE_MS = 1000,
+    TRICKLE_RATE = 512,
+    CRAWL_MS = 2000,
+    CRAWL_BYTES = 8,
+    CRAWL_LOOK = 4,
+    CRAWL_LOOK_MS = 30000
+};
 
 /* What libuv must find until the close callback; outlives the stream. */
 struct io_socket {
@@ -44,6 +55,7 @@ struct io_stream {
     bool expects_trickle;  /* io_expect_trickle */
     unsigned trickled;     /* bytes read since trickle_from, or since we wrote */
     uint64_t trickle_from; /* since when trickled is judged; 0: not yet */
+    uint64_t crawl_look;   /* when a crawling peer is looked at without being asked; 0: it does not crawl */
     /* memory: */
     struct bytes input;
     size_t step;
@@ -211,24 +223,46 @@ static enum io_end try_read(struct io_stream *s)
     return errno == EAGAIN || errno == EWOULDBLOCK ? IO_FULL : IO_RESET;
 }
 
-void io_expect_trickle(struct io_stream *s, bool expects)
+/* The kernel tells of so many bytes, and of the peer's end; not of fewer. */
+static void set_bytes_to_tell_of(const struct io_stream *s, int n)
 {
-    s->expects_trickle = expects && s->socket != NULL;
+    setsockopt(s->socket->fd, SOL_SOCKET, SO_RCVLOWAT, &n, sizeof(n));
+}
+
+static void set_crawl(struct io_stream *s, uint64_t look)
+{
+    if ((s->crawl_look == 0) != (look == 0))
+        set_bytes_to_tell_of(s, look == 0 ? 1 : CRAWL_BYTES);
+    s->crawl_look = look;
+}
+
+/* `trickled` bytes came in the `passed` milliseconds until now. */
+static void set_pace(struct io_stream *s, uint64_t passed, uint64_t now)
+{
+    uint64_t byte_ms = s->trickled > 0 ? passed / s->trickled : passed, look_ms = CRAWL_LOOK * byte_ms;
+
+    co_fd_set_slow(&s->socket->watch, s->trickled < passed * TRICKLE_RATE / 1000);
+    set_crawl(s, byte_ms < CRAWL_MS ? 0 : now + (look_ms < CRAWL_LOOK_MS ? look_ms : CRAWL_LOOK_MS));
+}
+
+/* A peer that crawls is judged by what it sent when it was looked at. */
+static bool is_too_early(const struct io_stream *s, uint64_t now)
+{
+    return s->crawl_look != 0 ? s->trickled == 0 : now - s->trickle_from < TRICKLE_MS;
 }
 
 /* The reader is about to wait. */
 static void judge_pace(struct io_stream *s)
 {
-    uint64_t now, passed;
+    uint64_t now;
 
     if (s->trickle_from == 0 && s->trickled == 0)
         return;
     now = clock_ms();
-    passed = now - s->trickle_from;
-    if (s->trickle_from != 0 && passed < TRICKLE_MS)
+    if (s->trickle_from != 0 && is_too_early(s, now))
         return;
     if (s->trickle_from != 0)
-        co_fd_set_slow(&s->socket->watch, s->trickled < passed * TRICKLE_RATE / 1000);
+        set_pace(s, now - s->trickle_from, now);
     s->trickle_from = now;
     s->trickled = 0;
 }
@@ -237,8 +271,44 @@ static void judge_pace(struct io_stream *s)
 static void forget_pace(struct io_stream *s)
 {
     s->trickle_from = s->trickled = 0;
-    if (s->socket != NULL)
-        co_fd_set_slow(&s->socket->watch, false);
+    if (s->socket == NULL)
+        return;
+    set_crawl(s, 0);
+    co_fd_set_slow(&s->socket->watch, false);
+}
+
+void io_expect_trickle(struct io_stream *s, bool expects)
+{
+    s->expects_trickle = expects && s->socket != NULL;
+    if (!s->expects_trickle)
+        forget_pace(s);
+}
+
+static bool has_unread(const struct io_stream *s)
+{
+    int n = 0;
+
+    return ioctl(s->socket->fd, FIONREAD, &n) == 0 && n > 0;
+}
+
+/* IO_OK: something may be there. A crawling peer's bytes are there although nobody told; a look that finds
+ * none says nothing new about its pace. */
+static co_fn enum io_end wait_for_input(struct io_stream *s, uint64_t deadline)
+{
+    enum co_end end;
+
+    do {
+        uint64_t look = s->crawl_look;
+
+        end = co_fd_wait(&s->socket->watch, CO_READABLE, look != 0 && look < deadline ? look : deadline,
+                         "input");
+        if (look == 0 || end != CO_TIMEOUT)
+            return end_of(end);
+        if (has_unread(s))
+            return IO_OK;
+        s->crawl_look = clock_ms() + CRAWL_LOOK_MS;
+    } while (clock_ms() < deadline);
+    return IO_TIMEOUT;
 }
 
 co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
@@ -257,7 +327,7 @@ co_fn enum io_end io_fill(struct io_stream *s, uint64_t deadline)
                 buffer_give(&s->in); /* nothing to keep while we wait */
             if (s->expects_trickle)
                 judge_pace(s);
-            end = end_of(co_fd_wait(&s->socket->watch, CO_READABLE, deadline, "input"));
+            end = wait_for_input(s, deadline);
             if (end != IO_OK)
                 return end;
         }

@@ -209,6 +209,106 @@ static void test_a_trickling_peer_wakes_nobody(void **state)
     run(trickling, NULL);
 }
 
+static int option(int fd, int level, int name)
+{
+    socklen_t size = sizeof(int);
+    int value = -1;
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
+/* Two ends of a TCP connection: the second as it came from the kernel. */
+static struct io_stream *connected(int *peer)
+{
+    struct io_address a;
+    struct error *e = NULL;
+    struct io_stream *s;
+    socklen_t size = sizeof(a.sa);
+    int fd;
+
+    assert_true(io_address_parse("127.0.0.1", 0, &a));
+    fd = io_listen(&a, 10, &e);
+    assert_null(e);
+    getsockname(fd, (struct sockaddr *)&a.sa, &size);
+    assert_null(io_connect(NULL, &a, in_ms(SOON_MS), &s));
+    *peer = accept(fd, NULL, NULL);
+    assert_true(*peer >= 0);
+    close(fd);
+    return s;
+}
+
+static int bytes_to_tell_of(const struct io_stream *s)
+{
+    return option(io_stream_fd(s), SOL_SOCKET, SO_RCVLOWAT);
+}
+
+static void says(int peer, const char *text)
+{
+    assert_int_equal(write(peer, text, strlen(text)), strlen(text));
+}
+
+/* A byte, and none for five seconds. */
+static void crawl(struct io_stream *s, int peer)
+{
+    says(peer, "x");
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_int_equal(bytes_to_tell_of(s), 1);
+    clock_skip_ms(5000);
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_int_equal(bytes_to_tell_of(s), 8);
+    assert_true(is_in_slow_lane(s));
+}
+
+static void crawling(void *arg)
+{
+    uint64_t soon;
+    int peer;
+    struct io_stream *s = connected(&peer);
+
+    io_expect_trickle(s, true);
+    crawl(s, peer);
+    says(peer, "y"); /* wakes nobody, and is found at the end */
+    soon = in_ms(300);
+    assert_int_equal(io_fill(s, soon), IO_OK);
+    assert_true(clock_ms() >= soon);
+    crawl(s, peer);
+    says(peer, "y");
+    clock_skip_ms(20000); /* the time of four bytes: a look */
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    assert_true(bytes_eq(io_buffered(s), BYTES("xyxy")));
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_int_equal(bytes_to_tell_of(s), 8);
+    says(peer, "in haste"); /* is found by the slow lane's next look */
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    assert_int_equal(io_fill(s, in_ms(1)), IO_TIMEOUT);
+    assert_int_equal(bytes_to_tell_of(s), 1);
+    answer(s);
+    crawl(s, peer);
+    says(peer, "z");
+    answer(s); /* what comes now is told at once, and what has come */
+    assert_int_equal(bytes_to_tell_of(s), 1);
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    crawl(s, peer);
+    says(peer, "z");
+    io_expect_trickle(s, false);
+    assert_false(is_in_slow_lane(s));
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
+    io_expect_trickle(s, true);
+    crawl(s, peer);
+    shutdown(peer, SHUT_WR); /* its leaving is no byte */
+    assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_CLOSED);
+    io_stream_close(&s);
+    close(peer);
+    done = 1;
+}
+
+static void test_a_crawling_peer_is_looked_at_rarely(void **state)
+{
+    run(crawling, NULL);
+}
+
 static unsigned segments_out(const struct io_stream *s)
 {
     struct tcp_info info;
@@ -234,15 +334,6 @@ static void last_word(struct io_stream *s, struct io_stream *t)
     assert_true(bytes_eq(io_buffered(t), BYTES("bye")));
     assert_int_equal(io_fill(t, in_ms(SOON_MS)), IO_CLOSED);
     assert_int_equal(io_fill(s, in_ms(SOON_MS)), IO_OK);
-}
-
-static int option(int fd, int level, int name)
-{
-    socklen_t size = sizeof(int);
-    int value = -1;
-
-    assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
-    return value;
 }
 
 static void notices_a_peer_that_vanished(int fd)
@@ -599,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_memory_stream_cut_at_every_byte),
         cmocka_unit_test(test_a_megabyte_through_sockets),
         cmocka_unit_test(test_a_trickling_peer_wakes_nobody),
+        cmocka_unit_test(test_a_crawling_peer_is_looked_at_rarely),
         cmocka_unit_test(test_listen_connect_accept),
         cmocka_unit_test(test_full_backlog),
         cmocka_unit_test(test_no_descriptors),
