@@ -5,15 +5,16 @@
  *   crowd port=N sessions=N [trickle=PERCENT] [every=MS] [base=B] [rate=PER_SECOND]
  *
  * Every 100 connections share an address of 127.BASE.0.0/16. All say EHLO; then the trickling ones send, by
- * turns, a command that never ends or the content of a message that never ends, a byte every so often. Prints
- * "ready N" when N of them are past EHLO (or two minutes have passed), goes on until standard input ends, and
- * prints "held N dropped D refused R": past EHLO at the end; ended by the server; not served at all (no
- * greeting, or a 4xx).
+ * turns, a command that never ends or the content of a message that never ends, a byte every so often, each
+ * at a time of its own: as they would come from many hosts, and not in bursts. Prints "ready N" when N of
+ * them are past EHLO (or two minutes have passed), goes on until standard input ends, and prints "held N
+ * dropped D refused R": past EHLO at the end; ended by the server; not served at all (no greeting, or a 4xx).
  */
 #include "bench.h"
 
 #include <poll.h>
 
+enum { COME_MS = 50, TRICKLE_MS = 5 }; /* how often those are seen to */
 enum phase { AWAY, GREETING, EHLO, MAIL, RCPT, DATA, IDLE, COMMAND, CONTENT };
 
 static const char *const words[] = {
@@ -30,13 +31,17 @@ struct session {
     unsigned char code;           /* first digit of the reply line */
     unsigned char at;             /* bytes of the reply line, 4 at most */
     bool is_last;                 /* the reply line has no '-' behind its code */
-    float next;                   /* seconds since the start: when it connects again, or says its next byte */
+    bool is_on_wheel;
+    float next;             /* seconds since the start: when it connects again */
+    struct session *behind; /* on its spoke */
 };
 
 static struct session *all;
 static long n_sessions, ready, dropped, refused;
 static int epoll_fd, port, base;
-static double start, every;
+static double start;
+static struct session **wheel; /* who trickles: a spoke for each TRICKLE_MS between two bytes of one */
+static long n_spokes, spoke;   /* the next to come */
 
 static float seconds(void)
 {
@@ -62,7 +67,7 @@ static void leave(struct session *s)
 static void come(struct session *s)
 {
     s->fd = connect_from(nth_address(base, (s - all) / 100), port);
-    s->next = seconds() + 5;
+    s->next = seconds() + 5; /* should this fail */
     if (s->fd < 0) {
         perror("connect");
         return;
@@ -79,15 +84,52 @@ static void say(struct session *s, const char *text, size_t size)
 }
 
 /* A byte of the line that a trickling session never ends: content has line ends, a command none. */
-static void trickle(struct session *s, float now)
+static void trickle(struct session *s)
 {
-    s->next = now + (float)every;
     if (s->phase == COMMAND)
         say(s, s->column++ == 0 ? "N" : "x", 1);
     else if (++s->column % 72 == 0)
         say(s, "\r\n", 2);
     else
         say(s, "x", 1);
+}
+
+static bool trickles(const struct session *s)
+{
+    return s->phase == COMMAND || s->phase == CONTENT;
+}
+
+static void put_on_wheel(struct session *s)
+{
+    struct session **at = &wheel[lrand48() % n_spokes];
+
+    if (s->is_on_wheel)
+        return;
+    s->is_on_wheel = true;
+    s->behind = *at;
+    *at = s;
+}
+
+/* Those on it trickle; who does so no more is taken off. */
+static void run_spoke(struct session **at)
+{
+    while (*at != NULL) {
+        struct session *s = *at;
+
+        if (trickles(s)) {
+            trickle(s);
+            at = &s->behind;
+            continue;
+        }
+        s->is_on_wheel = false;
+        *at = s->behind;
+    }
+}
+
+static void turn_wheel(double now)
+{
+    for (; start + spoke * TRICKLE_MS <= now; spoke++)
+        run_spoke(&wheel[spoke % n_spokes]);
 }
 
 static void take_reply(struct session *s)
@@ -100,8 +142,9 @@ static void take_reply(struct session *s)
     }
     if ((s->phase == EHLO && s->purpose != CONTENT) || s->phase == DATA) {
         s->phase = s->purpose;
-        s->next = seconds() + (float)(every * drand48());
         ready++;
+        if (trickles(s))
+            put_on_wheel(s);
         return;
     }
     s->phase++;
@@ -134,10 +177,10 @@ static void read_some(struct session *s)
     }
 }
 
-static void turn(void)
+static void turn(int wait_ms)
 {
     struct epoll_event events[512];
-    int n = epoll_wait(epoll_fd, events, 512, 20);
+    int n = epoll_wait(epoll_fd, events, 512, wait_ms);
 
     for (int i = 0; i < n; i++) {
         struct session *s = events[i].data.ptr;
@@ -147,20 +190,18 @@ static void turn(void)
     }
 }
 
-/* Lets those come that are away, `most` of them, and those trickle whose byte is due. */
-static void clocks(long most)
+/* Lets those come that are away, `most` of them. */
+static void let_come(long most)
 {
     float now = seconds();
 
-    for (struct session *s = all; s < all + n_sessions; s++) {
-        if (s->next > now)
+    if (ready == n_sessions)
+        return;
+    for (struct session *s = all; s < all + n_sessions && most > 0; s++) {
+        if (s->phase != AWAY || s->next > now)
             continue;
-        if (s->phase == AWAY && most > 0) {
-            come(s);
-            most--;
-        } else if (s->phase == COMMAND || s->phase == CONTENT) {
-            trickle(s, now);
-        }
+        come(s);
+        most--;
     }
 }
 
@@ -174,31 +215,33 @@ static bool has_input_ended(void)
 
 int main(int argc, char **argv)
 {
-    double rate = argument(argc, argv, "rate", 2000), trickling = argument(argc, argv, "trickle", 50);
+    double rate = argument(argc, argv, "rate", 2000), trickling = argument(argc, argv, "trickle", 50), coming;
     bool is_said = false;
 
     port = argument(argc, argv, "port", 0);
     base = argument(argc, argv, "base", 64);
     n_sessions = argument(argc, argv, "sessions", 1000);
-    every = argument(argc, argv, "every", 5000) / 1000;
+    n_spokes = (long)(argument(argc, argv, "every", 5000) / TRICKLE_MS) + 1;
     all = calloc(n_sessions, sizeof(*all));
+    wheel = calloc(n_spokes, sizeof(*wheel));
     epoll_fd = epoll_create1(0);
-    if (port == 0 || all == NULL || epoll_fd < 0)
+    if (port == 0 || all == NULL || wheel == NULL || epoll_fd < 0)
         return 2;
     srand48(1);
-    start = now_ms();
+    start = coming = now_ms();
     for (long i = 0; i < n_sessions; i++) {
         all[i].fd = -1;
         all[i].purpose = (i * 37) % 100 >= trickling ? IDLE : i % 2 ? COMMAND : CONTENT;
     }
-    for (double ticked = 0; !has_input_ended();) {
-        turn();
+    while (!has_input_ended()) {
         double now = now_ms();
 
-        if (now >= ticked + 50) {
-            clocks((long)(rate / 20) + 1);
-            ticked = now;
+        turn_wheel(now);
+        if (now >= coming) {
+            let_come((long)(rate * COME_MS / 1000) + 1);
+            coming = now + COME_MS;
         }
+        turn(trickling > 0 ? TRICKLE_MS : COME_MS);
         if (!is_said && (ready == n_sessions || now > start + 120000)) {
             printf("ready %ld\n", ready);
             fflush(stdout);
