@@ -9,6 +9,7 @@ from server import Sallyport, smtpd
 from smtp_client import Client
 
 IDLE = 1.5      # longer than the second after which a waiting session gives its memory back
+CRAWL = 2.1     # for one byte: the server is told no more of each
 TIMEOUT = 2     # smtpd_timeout of the hasty listener
 
 
@@ -61,6 +62,21 @@ def test_a_command_is_read_as_one_whatever_its_pauses(ports):
         client.send(b"NO")
         time.sleep(IDLE)
         assert client.command("OP").lines == ["250 2.0.0 Ok"]
+
+
+def test_the_end_of_what_crawls_is_found(ports):
+    """Of the last bytes, which make a command or a message whole, nobody is told: they are looked for."""
+    with session(ports["patient"]) as client:
+        for byte in (b"N", b"O"):
+            client.send(byte)
+            time.sleep(CRAWL)
+        client.wants("OP", 250)
+        transaction(client)
+        client.wants("DATA", 354)
+        for byte in (b"x", b"y"):
+            client.send(byte)
+            time.sleep(CRAWL)
+        client.wants(b"\r\n.\r\n", 250)
 
 
 def test_a_command_in_pieces_has_its_time_as_a_whole(ports):
