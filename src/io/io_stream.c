@@ -490,13 +490,11 @@ bool io_was_taken(const struct io_stream *s)
 
 bool io_has_input(struct io_stream *s)
 {
-    int n = 0;
-
     if (s->in.n > 0)
         return true;
     if (s->socket == NULL)
         return s->input.n > 0;
     if (s->was_read && !s->socket->watch.can_read)
         return false;
-    return ioctl(s->socket->fd, FIONREAD, &n) == 0 && n > 0;
+    return has_unread(s);
 }
